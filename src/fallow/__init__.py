@@ -1,1 +1,80 @@
+"""Fallow: one grid from the computers that people already have.
 
+    from fallow import Grid
+
+    with Grid() as grid:                      # this computer's cores; Grid("http://hub:7070") for the lab's
+        print(sum(grid.map(abs, range(-500, 500))))
+
+Importing this package is cheap: everything else is loaded on first use (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fallow.client.aio import AsyncGrid, AsyncJob
+    from fallow.client.executor import GridExecutor
+    from fallow.client.future import Future
+    from fallow.client.grid import Grid
+    from fallow.client.job import Job
+    from fallow.model.errors import (
+        BadRequest,
+        Closed,
+        Denied,
+        FallowError,
+        Forbidden,
+        HubFull,
+        InputEnded,
+        JobCancelled,
+        JobExists,
+        JobNotFound,
+        NotFound,
+        PicklingFailed,
+        StateError,
+        StateInUse,
+        StateTooNew,
+        TaskCrashed,
+        TaskFailed,
+        TaskLostNodes,
+        TaskTimeout,
+        TooLarge,
+        Unavailable,
+    )
+    from fallow.slot.refs import Ref
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fallow.client.aio": ("AsyncGrid", "AsyncJob"),
+    "fallow.client.executor": ("GridExecutor",),
+    "fallow.client.future": ("Future",),
+    "fallow.client.grid": ("Grid",),
+    "fallow.client.job": ("Job",),
+    "fallow.slot.refs": ("Ref",),
+    "fallow.model.errors": (
+        "BadRequest", "Closed", "Denied", "FallowError", "Forbidden", "HubFull", "InputEnded", "JobCancelled",
+        "JobExists", "JobNotFound", "NotFound", "PicklingFailed", "StateError", "StateInUse", "StateTooNew",
+        "TaskCrashed", "TaskFailed", "TaskLostNodes", "TaskTimeout", "TooLarge", "Unavailable",
+    ),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 -- every name is resolved by __getattr__ below
+    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "FallowError", "Forbidden", "Future", "Grid",
+    "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists", "JobNotFound", "NotFound",
+    "PicklingFailed", "Ref", "StateError", "StateInUse", "StateTooNew", "TaskCrashed", "TaskFailed", "TaskLostNodes",
+    "TaskTimeout", "TooLarge", "Unavailable", "__version__",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fallow' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})
