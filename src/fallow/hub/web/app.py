@@ -1,0 +1,98 @@
+"""The web application around a hub: links, REST, pages and static files."""
+
+from pathlib import Path
+
+from litestar import Litestar, MediaType, Response, get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.static_files import create_static_files_router
+
+from fallow.hub.core.hub import Hub
+from fallow.hub.web.auth import provide_token, requires_token
+from fallow.hub.web.errors import on_bug, on_fallow_error, on_http_error
+from fallow.hub.web.headers import with_security
+from fallow.hub.web.links import Receive, Scope, Send, serve_link
+from fallow.hub.web.openapi import api_router, openapi_document
+from fallow.hub.web.overview import Meter
+from fallow.hub.web.pages import pages_router
+from fallow.hub.web.sessions import Sessions
+from fallow.hub.web.settings import WebSettings
+from fallow.hub.web.streams import Streams
+from fallow.model.errors import FallowError
+
+STATIC = Path(__file__).parent / "static"
+
+
+@get("/healthz", media_type=MediaType.TEXT, include_in_schema=False)
+async def healthz() -> str:
+    """Say that the hub runs: the one answer that needs no token."""
+    return "ok"
+
+
+@get("/api/v1/openapi.json", guards=[requires_token], include_in_schema=False)
+async def openapi_json() -> Response[bytes]:
+    """Serve the OpenAPI document."""
+    return Response(openapi_document(), media_type=MediaType.JSON)
+
+
+class WebApp:
+    """An ASGI application. The one who serves it calls `close` before it waits for connections to end."""
+
+    def __init__(self, hub: Hub, settings: WebSettings = WebSettings()) -> None:
+        self._hub = hub
+        self._streams = Streams()
+        self.litestar = _litestar(hub, settings, self._streams)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await serve_link(self._hub, scope, receive, send)
+            return
+        if scope["type"] == "http":
+            _hide_slashes_in_names(scope)
+            send = with_security(scope["path"], send)
+        await self.litestar(scope, receive, send)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """End the event streams, which would keep the server from draining."""
+        self._streams.close()
+
+
+def _hide_slashes_in_names(scope: Scope) -> None:
+    """Keep the %2F of a job's name from the router, which would take it for a separator; `jobs.named` reads it."""
+    raw: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
+    if b"%2f" in raw.lower():
+        scope["path"] = raw.decode("ascii", "replace")
+
+
+def _litestar(hub: Hub, settings: WebSettings, streams: Streams) -> Litestar:
+    def provide_hub() -> Hub:
+        return hub
+
+    def provide_settings() -> WebSettings:
+        return settings
+
+    def provide_streams() -> Streams:
+        return streams
+
+    return Litestar(
+        [
+            healthz,
+            openapi_json,
+            api_router(),
+            pages_router(),
+            create_static_files_router("/static", directories=[STATIC], include_in_schema=False),
+        ],
+        dependencies={
+            "hub": Provide(provide_hub, sync_to_thread=False),
+            "web": Provide(provide_settings, sync_to_thread=False),
+            "streams": Provide(provide_streams, sync_to_thread=False),
+            "token": Provide(provide_token, sync_to_thread=False),
+        },
+        exception_handlers={FallowError: on_fallow_error, HTTPException: on_http_error, Exception: on_bug},
+        state=State({"hub": hub, "sessions": Sessions(settings.sessions, settings.signed_in_s), "meter": Meter()}),
+        request_max_body_size=settings.body_bytes,
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )

@@ -1,0 +1,157 @@
+"""/api/v1/jobs: create, list, show, cancel, delete, results, logs, explain."""
+
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post
+from litestar.enums import MediaType
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK
+
+from fallow.hub.core.hub import Hub
+from fallow.hub.web.json_jobs import JobRequest, check_function, make_pages, make_spec, whole
+from fallow.hub.web.results import (
+    PAGES_BYTES,
+    BytesList,
+    ResultList,
+    read_bytes,
+    read_json,
+    stream_json_lines,
+)
+from fallow.hub.web.views import Explanation, JobList, JobView, LogList, view_job, view_log_entry
+from fallow.model.token import Token
+
+MAX_LISTED = 1000
+JSON_LINES = "application/jsonl"
+MSGPACK = "application/msgpack"
+
+AnyRequest = Request[Any, Any, Any]
+Ref = Annotated[str, Parameter(description="The job's id, or its name (`/` in a name is written %2F).")]
+
+
+def named(request: AnyRequest, job: str) -> str:
+    """Return the job's reference as the caller wrote it: a name may hold a slash, which the router must not see."""
+    raw: bytes = request.scope.get("raw_path") or b""
+    segments = raw.partition(b"?")[0].split(b"/")
+    return unquote(segments[4].decode("ascii", "replace")) if len(segments) > 4 else job
+
+
+@post("/", summary="Create a job over JSON items")
+async def create_job(data: JobRequest, hub: Hub, token: Token) -> JobView:
+    """Run `function`, importable on the nodes as "module:function", on each of `items`.
+
+    The answer comes when the job is durable: it survives the hub's crash.
+    """
+    check_function(data.function)
+    function, _ = await hub.keep_blob(whole(data.function.encode()))
+    spec = make_spec(data, function, token)
+    pages = await make_pages(hub, spec.id, data.items)
+    return view_job(await hub.submit(spec, pages, token, if_exists=data.if_exists))
+
+
+@get("/", summary="List jobs")
+async def list_jobs(
+    hub: Hub,
+    token: Token,
+    limit: Annotated[int, Parameter(ge=1, le=MAX_LISTED, description="At most this many.")] = 100,
+    before: Annotated[
+        float | None, Parameter(description="Only jobs that ended before this Unix time; see `next`.")
+    ] = None,
+) -> JobList:
+    """List your jobs (an admin sees everybody's): the running ones first, then the latest that ended."""
+    infos = await hub.jobs(token, limit=limit, before=before)
+    last = infos[-1].ended_at if len(infos) >= limit else None
+    return JobList([view_job(info) for info in infos], last)
+
+
+@get("/{job:str}", summary="Show a job")
+async def show_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> JobView:
+    """Show one job and how far it is, with its first failures."""
+    return view_job(await hub.job(named(request, job), token))
+
+
+@post("/{job:str}/cancel", status_code=HTTP_200_OK, summary="Cancel a job")
+async def cancel_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> JobView:
+    """Stop the job's tasks, running ones too. The results that are there stay."""
+    ref = named(request, job)
+    found = await hub.job(ref, token)
+    await hub.cancel_job(found.spec.id, token)
+    return view_job(await hub.job(found.spec.id, token))
+
+
+@delete("/{job:str}", summary="Delete a job")
+async def delete_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> None:
+    """Cancel the job if it runs, and remove it with all its inputs and results."""
+    await hub.delete_job(named(request, job), token)
+
+
+@get(
+    "/{job:str}/results",
+    summary="Read results",
+    responses={
+        HTTP_200_OK: ResponseSpec(
+            data_container=ResultList,
+            description="Of a JSON job: results by index. With `Accept: application/jsonl`: all of them, one "
+            '`{"index": …, "value": …}` or `{"index": …, "error": …}` a line, as a stream. Of a pickled job: '
+            "MessagePack of `{pages: [{start, stop, counts, kept, partial, failures, data}], next, state}`, where "
+            "`data` is for `fallow.slot.pages.decode`.",
+        )
+    },
+)
+async def job_results(
+    request: AnyRequest,
+    job: Ref,
+    hub: Hub,
+    token: Token,
+    start: Annotated[int, Parameter(ge=0, description="From this index on.")] = 0,
+) -> Response[Any]:
+    """Read the results settled so far, about a megabyte at a time. Indices that are not settled yet are left out."""
+    info = await hub.job(named(request, job), token)
+    ref, state = info.spec.id, info.progress.state
+    if info.spec.codec == "json" and JSON_LINES in request.headers.get("accept", ""):
+        return Stream(stream_json_lines(hub, ref, token, start), media_type=JSON_LINES)
+    pages, after = await hub.results(ref, token, start=start, limit_bytes=PAGES_BYTES)
+    if info.spec.codec == "json":
+        body = msgspec.json.encode(ResultList(await read_json(hub, pages), after, state))
+        return Response(body, media_type=MediaType.JSON)
+    packed = msgspec.msgpack.encode(BytesList(await read_bytes(hub, pages), after, state))
+    return Response(packed, media_type=MSGPACK)
+
+
+@get("/{job:str}/logs", summary="Read what tasks printed")
+async def job_logs(
+    request: AnyRequest,
+    job: Ref,
+    hub: Hub,
+    token: Token,
+    after: Annotated[int, Parameter(ge=0, description="Go on from here; see `next`.")] = 0,
+) -> LogList:
+    """Read what the job's tasks printed, in order of arrival. At most 64 KiB a task are kept, and 64 MiB a job."""
+    entries, following = await hub.logs(named(request, job), token, after=after)
+    return LogList([view_log_entry(entry) for entry in entries], following)
+
+
+@get("/{job:str}/explain", summary="Explain why a job waits")
+async def explain_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> Explanation:
+    """Say in plain words why the job is where it is."""
+    return Explanation(await hub.explain(named(request, job), token))
+
+
+def jobs_router() -> Router:
+    return Router(
+        "/jobs",
+        route_handlers=[
+            create_job,
+            list_jobs,
+            show_job,
+            cancel_job,
+            delete_job,
+            job_results,
+            job_logs,
+            explain_job,
+        ],
+        tags=["jobs"],
+    )

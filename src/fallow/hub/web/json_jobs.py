@@ -1,0 +1,124 @@
+"""Jobs of `module:function` over JSON items: from a request to a spec and pages.
+
+The items stay the text that the caller sent (no number is rounded, no key order changed): a page is
+the items' own bytes, joined to one JSON array.
+"""
+
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from fallow.hub.core.hub import Hub
+from fallow.model.errors import BadRequest
+from fallow.model.ids import Digest, JobId, uuid7
+from fallow.model.job import MAX_PRIORITY, JobSpec, Pages
+from fallow.model.page import INLINE_BYTES, InputPage
+from fallow.model.requirements import parse_requirements
+from fallow.model.token import Token
+
+PAGE_BYTES = 256 * 1024
+"""Pages are cut at this size ..."""
+PAGE_ITEMS = 4096
+"""... or at this many items, as the Python client cuts them."""
+NAME_LENGTH = 200
+
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A job over JSON items: `function` is called with each item on some node, and must be importable there."""
+
+    function: str
+    """"module:function", such as "math:sqrt"."""
+    items: list[msgspec.Raw]
+    """The inputs, any JSON values."""
+    name: str | None = None
+    """For finding it again. Without a name the id does."""
+    id: str | None = None
+    """32 hex digits (a UUIDv7), chosen by the caller: sending the same request again then makes no second job."""
+    requires: dict[str, Any] | None = None
+    """What each task needs: cores, memory, os, arch, python, tags."""
+    priority: int = 0
+    """Higher goes first."""
+    retries: int = 0
+    """How often a task that raised or ran over its timeout is tried again."""
+    max_retries: int = 3
+    """How often a task whose process died is tried again."""
+    timeout: float | None = None
+    """Seconds that one task may take."""
+    if_exists: Literal["error", "attach", "replace"] = "error"
+    """What to do if a job of this name exists."""
+
+
+def make_spec(request: JobRequest, function: Digest, token: Token) -> JobSpec:
+    """Check the request and write it as a spec; raises BadRequest that names the faulty field."""
+    if request.name is not None and not 0 < len(request.name) <= NAME_LENGTH:
+        raise BadRequest(f"name: must have 1 to {NAME_LENGTH} characters")
+    if request.id is not None and not _ID.fullmatch(request.id):
+        raise BadRequest(f"id: {request.id!r} is not 32 hex digits")
+    if abs(request.priority) > MAX_PRIORITY:
+        raise BadRequest(f"priority: {request.priority} is not within ±{MAX_PRIORITY}")
+    for field in ("retries", "max_retries"):
+        if not 0 <= getattr(request, field) <= 1000:
+            raise BadRequest(f"{field}: must be 0 to 1000")
+    if request.timeout is not None and not 0 < request.timeout < 1e9:
+        raise BadRequest("timeout: must be a positive number of seconds")
+    now = time.time()
+    return JobSpec(
+        id=JobId(request.id or uuid7(int(now * 1000), os.urandom(10))),
+        stages=("map",),
+        function=function,
+        function_name=request.function,
+        inputs=Pages(),
+        name=request.name,
+        owner=token.id,
+        codec="json",
+        requirements=parse_requirements(request.requires),
+        priority=request.priority,
+        retries=request.retries,
+        max_retries=request.max_retries,
+        timeout_s=request.timeout,
+        created_at=now,
+    )
+
+
+def check_function(text: str) -> None:
+    """Raise BadRequest unless `text` reads as module:function."""
+    if not _FUNCTION.fullmatch(text):
+        raise BadRequest(f'function: {text!r} is not of the form "module:function", such as "math:sqrt"')
+
+
+def cut(items: Sequence[msgspec.Raw]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield `(start, stop, page)` for consecutive items; a larger item gets a page of its own."""
+    start, size, pending = 0, 0, list[bytes]()
+    for item in items:
+        data = bytes(item)
+        if pending and (size + len(data) > PAGE_BYTES or len(pending) >= PAGE_ITEMS):
+            yield start, start + len(pending), b"[" + b",".join(pending) + b"]"
+            start, size, pending = start + len(pending), 0, []
+        pending.append(data)
+        size += len(data) + 1
+    if pending:
+        yield start, start + len(pending), b"[" + b",".join(pending) + b"]"
+
+
+async def make_pages(hub: Hub, job: JobId, items: Sequence[msgspec.Raw]) -> list[InputPage]:
+    """Cut the items into pages; those too large for a row become blobs first."""
+    pages = []
+    for start, stop, data in cut(items):
+        if len(data) <= INLINE_BYTES:
+            pages.append(InputPage(job, start, stop, data))
+        else:
+            digest, _ = await hub.keep_blob(whole(data))
+            pages.append(InputPage(job, start, stop, None, blob=digest))
+    return pages
+
+
+async def whole(data: bytes) -> AsyncIterator[bytes]:
+    """Present bytes as a stream of one chunk."""
+    yield data
