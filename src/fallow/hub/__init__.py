@@ -1,1 +1,1 @@
-
+"""The server that accepts jobs, holds the durable truth and leases work."""

@@ -101,6 +101,8 @@ class Watch(msgspec.Struct, frozen=True, array_like=True, tag="wa"):
     """
 
     job: JobId
+    reader: int
+    """Number of the client's reader: several may read one job, each at its own pace."""
     start: int
     stop: int
     credit_bytes: int
@@ -108,6 +110,7 @@ class Watch(msgspec.Struct, frozen=True, array_like=True, tag="wa"):
 
 class Unwatch(msgspec.Struct, frozen=True, array_like=True, tag="uw"):
     job: JobId
+    reader: int
 
 
 class CancelTasks(msgspec.Struct, frozen=True, array_like=True, tag="ct"):
@@ -186,6 +189,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="ac"):
 
 class Results(msgspec.Struct, frozen=True, array_like=True, tag="re"):
     job: JobId
+    reader: int
     pages: tuple[StoredPage, ...]
 
 
@@ -213,6 +217,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="rf"):
     request: int | None = None
     start: int | None = None
     """The page that was refused."""
+    reader: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag="an"):

@@ -1,0 +1,130 @@
+"""What all handles of one grid share: the engine's thread, the session, and the ways to make jobs and blobs."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import blake3
+
+from fallow.client.engine import Engine
+from fallow.client.options import Options, parse_options
+from fallow.client.progress import NoBar, ProgressBar
+from fallow.client.session import ClientSession
+from fallow.client.sources import LocalSources
+from fallow.model.errors import PicklingFailed
+from fallow.model.ids import Digest, JobId, uuid7
+from fallow.model.job import StageKind
+from fallow.slot import pages, refs
+from fallow.slot.pages import Piece
+from fallow.slot.pickling import dumps
+
+T = TypeVar("T")
+
+FILE_BYTES = 1 << 20
+"""Blobs from this size on go through a file where the hub shares its filesystem."""
+
+
+class GridCore:
+    """Shared by `Grid`, its jobs, streams and futures."""
+
+    def __init__(self, engine: Engine, session: ClientSession, defaults: Mapping[str, Any], *, shows_progress: bool) -> None:
+        self.engine = engine
+        self.session = session
+        self._defaults = defaults
+        self._sources = LocalSources()
+        self._shows_progress = shows_progress
+
+    # --- options, ids, questions ---
+
+    def options(self, given: Mapping[str, Any]) -> Options:
+        """Check a call's options, over the grid's own."""
+        return parse_options({**self._defaults, **given})
+
+    @staticmethod
+    def new_job_id() -> JobId:
+        return JobId(uuid7(time.time_ns() // 1_000_000, os.urandom(10)))
+
+    def next_reader_number(self) -> int:
+        return self.session.next_number()
+
+    def ask(self, what: str, argument: str, answer: "type[T] | Any", *, after: int = 0) -> T:
+        """Ask the hub, from a user's thread."""
+        found: T = self.engine.run(self.session.ask(what, argument, answer, after=after))
+        return found
+
+    def progress_bar(self, label: str, state: Any) -> "ProgressBar | NoBar":
+        """Return what waits for results: with a bar in a terminal or notebook, plainly elsewhere."""
+        return ProgressBar(label, state) if self._shows_progress else NoBar()
+
+    # --- functions ---
+
+    @staticmethod
+    def pickle_stages(stages: Sequence[tuple[StageKind, Callable[..., Any]]]) -> tuple[bytes, tuple[Digest, ...]]:
+        """Pickle a pipeline's functions; return the blob and what it refers to. Raises PicklingFailed."""
+        functions = [function for _, function in stages]
+        for function in functions:
+            if not callable(function):
+                raise PicklingFailed(f"{function!r} is not a function")
+        with refs.collecting() as digests:
+            try:
+                data = dumps(functions)
+            except Exception as error:  # whatever pickling raises
+                name = getattr(functions[-1], "__qualname__", repr(functions[-1]))
+                raise PicklingFailed(
+                    f"the function {name} can't be pickled: {error}. It (or what it refers to) holds something that can't "
+                    "travel, such as an open file, a lock or a connection; create that inside the function"
+                ) from error
+        return data, tuple(map(Digest, digests))
+
+    @staticmethod
+    def digest(data: bytes) -> Digest:
+        return Digest(blake3.blake3(data).hexdigest())
+
+    @staticmethod
+    def digests(names: Sequence[str]) -> tuple[Digest, ...]:
+        return tuple(map(Digest, names))
+
+    async def keep_sources(self) -> dict[str, Digest]:
+        """Make the hub keep the archives of the local modules that are loaded now; return their digests by name."""
+        archives = self._sources.archives()
+        for digest, data in archives.values():
+            await self.session.keep(digest, data)
+        return {name: digest for name, (digest, _) in archives.items()}
+
+    # --- blobs ---
+
+    def keep_pieces(self, pieces: Sequence[Piece], *, hold: bool) -> Digest:
+        """Make the hub keep a blob, from a user's thread; return its digest. `hold`: for the session's life."""
+        hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+        for piece in pieces:
+            hasher.update(piece)
+        digest = Digest(hasher.hexdigest())
+        incoming = self.session.incoming
+        source: bytes | Path
+        if incoming is not None and pages.size_bytes(pieces) >= FILE_BYTES:
+            source = _write(incoming, pieces)
+        else:
+            source = b"".join(pieces)
+        try:
+            self.engine.run(self.session.keep(digest, source, hold=hold))
+        finally:
+            if isinstance(source, Path):
+                source.unlink(missing_ok=True)  # the hub has moved it, or had it already
+        return digest
+
+
+def _write(folder: Path, pieces: Sequence[Piece]) -> Path:
+    handle, name = tempfile.mkstemp(dir=folder, prefix="put-")
+    with os.fdopen(handle, "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+    return Path(name)
+
+
+def is_interactive() -> bool:
+    """Whether somebody may be looking: a terminal or a notebook."""
+    return "ipykernel" in sys.modules or sys.stderr.isatty()

@@ -1,0 +1,88 @@
+"""A hub and a node inside the client's own process: the grid of one computer. Alone here may the client import them."""
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from fallow.hub.core.hub import Hub
+from fallow.hub.core.opening import open_hub
+from fallow.hub.core.settings import HubSettings
+from fallow.link.link import Link
+from fallow.link.memory import memory_pair
+from fallow.model.token import Token
+from fallow.node.agent import Agent
+from fallow.node.settings import NodeSettings
+
+RESERVE_BYTES = 64_000_000
+"""Free space that an embedded grid leaves; less than a hub's, as nobody else's results are at stake."""
+
+
+class EmbeddedGrid:
+    """Lives on the engine's event loop; links are function calls."""
+
+    def __init__(self, state: Path | None, slots: int | None) -> None:
+        """state: folder that outlives the process, None for memory and a temporary folder."""
+        self._state = state
+        self._slots = slots if slots is not None else (os.cpu_count() or 1)
+        self._temporary: Path | None = None
+        self._hub: Hub | None = None
+        self._agent: Agent | None = None
+        self._agent_task: asyncio.Task[None] | None = None
+        self._token = Token(id="embedded", role="admin", name="embedded grid", hash="", created_at=time.time())
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._temporary = Path(tempfile.mkdtemp(prefix="fallow-"))
+        folder = self._state if self._state is not None else self._temporary
+        self._hub = open_hub(
+            HubSettings(
+                folder=folder, database=None if self._state is not None else "memory", reserve_bytes=RESERVE_BYTES
+            )
+        )
+        try:
+            await self._hub.start()
+        except BaseException:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            raise
+        settings = NodeSettings(
+            name=socket.gethostname(),
+            slots=self._slots,
+            cores=self._slots,
+            memory_bytes=psutil.virtual_memory().total,
+            folder=self._temporary / "node",
+            spool=False,
+            benchmark=False,
+        )
+        self._agent = Agent(settings, self._connect_node)
+        self._agent_task = asyncio.create_task(self._agent.run())
+
+    async def _connect_node(self) -> Link:
+        return self._link("node")
+
+    async def connect(self) -> Link:
+        """Open a client's link."""
+        return self._link("client")
+
+    def _link(self, kind: str) -> Link:
+        assert self._hub is not None
+        ours, hubs = memory_pair(self._loop)
+        self._hub.accept(hubs, self._token, kind)
+        return ours
+
+    async def stop(self) -> None:
+        """End the slots, make what is to be kept durable, remove the temporary folder."""
+        if self._agent is not None:
+            await self._agent.stop(drain=False)
+        if self._agent_task is not None:
+            self._agent_task.cancel()
+            await asyncio.gather(self._agent_task, return_exceptions=True)
+        if self._hub is not None:
+            await self._hub.stop()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)

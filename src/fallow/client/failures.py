@@ -1,0 +1,45 @@
+"""From failure records to the exceptions that users catch."""
+
+import pickle
+
+from fallow.model.errors import FallowError, JobCancelled, TaskCrashed, TaskFailed, TaskLostNodes, TaskTimeout
+from fallow.model.failure import Failure
+
+_BY_KIND: dict[str, type[FallowError]] = {
+    "crashed": TaskCrashed,
+    "timeout": TaskTimeout,
+    "lost_nodes": TaskLostNodes,
+    "cancelled": JobCancelled,
+}
+
+
+class RemoteTraceback(Exception):  # noqa: N818 -- as multiprocessing and concurrent.futures call theirs
+    """Shows where on the node a task's exception was raised, as the cause of the exception raised here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+def exception_of(failure: Failure) -> BaseException:
+    """Rebuild what the task raised, with the remote traceback as its cause; what can't be rebuilt is a TaskFailed."""
+    error: BaseException | None = None
+    if failure.exception is not None:
+        try:
+            loaded = pickle.loads(failure.exception)
+        except Exception:
+            loaded = None  # a class that exists only on the node, or one that unpickles wrongly
+        if isinstance(loaded, BaseException):
+            error = loaded
+    if error is None:
+        cls = _BY_KIND.get(failure.kind, TaskFailed)
+        message = failure.message if cls is not TaskFailed else f"{failure.type_name}: {failure.message}"
+        error = cls(message or failure.kind)
+    text = failure.traceback or failure.output
+    if text:
+        error.__cause__ = RemoteTraceback(text)
+    error.add_note(f"task {failure.index}" + (f" on node {failure.node}" if failure.node else ""))
+    return error

@@ -1,0 +1,582 @@
+"""Jobs as users hold them: lazy, ordered, chained, found again by name."""
+
+import functools
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future as StandardFuture
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
+
+from fallow.client.failures import exception_of
+from fallow.client.inputs import Gate, Page, cut, known_length
+from fallow.client.options import Options
+from fallow.client.readers import CREDIT_BYTES, CompletionReader, Entry, OrderedReader, end_error
+from fallow.client.session import JobFeed
+from fallow.model.changes import LogEntry
+from fallow.model.errors import BadRequest, FallowError
+from fallow.model.ids import JobId
+from fallow.model.job import Counting, Inputs, JobInfo, JobProgress, JobSpec, Pages, ResultsOf, StageKind
+from fallow.model.page import INLINE_BYTES, InputPage
+
+if TYPE_CHECKING:
+    from fallow.client.core import GridCore
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+START_DELAY_S = 0.002
+"""How long a job waits for being chained before it starts, so that the stages run fused."""
+_UNSET = object()
+
+
+class JobState:
+    """What is known of a job, shared by its `Job`, its readers and the session; outlives the `Job`."""
+
+    def __init__(self, job: JobId, label: str, gate: Gate) -> None:
+        self.job = job
+        self.label = label
+        self.condition = threading.Condition()
+        self.progress: JobProgress | None = None
+        self.size: int | None = None
+        self.error: BaseException | None = None
+        self.gate = gate
+
+    def on_progress(self, progress: JobProgress) -> None:
+        with self.condition:
+            self.progress = progress
+            if progress.ended:
+                self.gate.close()
+            self.condition.notify_all()
+
+    def on_error(self, error: BaseException) -> None:
+        with self.condition:
+            if self.error is None:
+                self.error = error
+            self.gate.close()
+            self.condition.notify_all()
+
+    def is_over(self, read: int) -> bool:
+        """Whether a reader that has seen `read` tasks has seen them all; raises the error that the job ended with."""
+        if self.error is not None:
+            raise self.error
+        progress = self.progress
+        if progress is None or not progress.ended:
+            return self.size is not None and read >= self.size
+        if progress.state == "done" and progress.size is not None and read < progress.size:
+            return False  # the rest is on its way
+        error = end_error(progress, self.label)
+        if error is not None:
+            raise error
+        return True
+
+
+class Job(Generic[T]):
+    """A function over many inputs, on the grid. Iterate over it for the results, in order.
+
+    An unnamed job lives as long as this object; a named one until it is deleted.
+    """
+
+    def __init__(
+        self,
+        core: "GridCore",
+        stages: tuple[tuple[StageKind, Callable[..., Any]], ...],
+        source: "Source",
+        options: Options,
+        *,
+        info: JobInfo | None = None,
+    ) -> None:
+        """info: of a job that exists already; made by `Grid.job`."""
+        self._core = core
+        self._stages = stages
+        self._source = source
+        self._options = options
+        self._lock = threading.Lock()
+        self._started = info is not None
+        self._fused = False
+        if info is not None:
+            self._id, self._label = info.spec.id, info.spec.name or info.spec.function_name
+            self._reduces = info.spec.reduces
+        else:
+            self._function, self._refs = core.pickle_stages(stages)
+            self._id, self._label = core.new_job_id(), options.name or _label(stages)
+            self._reduces = stages[-1][0] == "reduce"
+        self._state = JobState(self._id, self._label, Gate(is_windowed=source.is_iterator))
+        self._state.size = source.length
+        if info is not None:
+            self._state.progress = info.progress
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    # --- identity -------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The job's id, 32 hex digits."""
+        return self._id
+
+    @property
+    def name(self) -> str | None:
+        """The job's name, None if it has none."""
+        return self._options.name
+
+    def __repr__(self) -> str:
+        progress = self._state.progress
+        if self._state.error is not None:
+            state = f"failed: {self._state.error}"
+        elif not self._started:
+            state = "not started"
+        elif progress is None:
+            state = "starting"
+        else:
+            size = progress.size if progress.size is not None else f"{progress.accepted}+"
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            state = f"{progress.state}, {progress.settled} of {size}{failed}"
+        return f"<Job {self._label} {self._id[-8:]}: {state}>"
+
+    # --- chaining -------------------------------------------------------------------------------
+
+    def map(self, function: Callable[[T], R], **options: Any) -> "Job[R]":
+        """Apply `function` to each result. Fused with this job's stages if it has not started yet."""
+        return self._chain("map", function, options)
+
+    def starmap(self, function: Callable[..., R], **options: Any) -> "Job[R]":
+        """Apply `function` to each result, unpacked as its arguments."""
+        return self._chain("starmap", function, options)
+
+    def filter(self, function: Callable[[T], Any], **options: Any) -> "Job[T]":
+        """Keep the results for which `function` is true."""
+        return self._chain("filter", function, options)
+
+    def reduce(self, op: Callable[[T, T], T], initial: Any = _UNSET, *, timeout: float | None = None) -> T:
+        """Fold the results with an associative `op`: partially on the nodes, the partial results here, in order.
+
+        initial: comes first, once, as with functools.reduce. timeout: seconds to wait. Raises TypeError if there is
+        nothing to fold and no `initial`.
+        """
+        job: Job[T] = self._chain("reduce", op, {})
+        return job._fold(op, initial, timeout)
+
+    def _fold(self, op: Callable[[T, T], T], initial: Any, timeout: float | None) -> T:
+        partials = self._values(OrderedReader, return_exceptions=False, timeout=timeout)
+        if initial is _UNSET:
+            return functools.reduce(op, partials)
+        return functools.reduce(op, partials, initial)
+
+    def _chain(self, kind: StageKind, function: Callable[..., Any], options: dict[str, Any]) -> "Job[Any]":
+        if self._reduces:
+            raise BadRequest("nothing can follow reduce")
+        with self._lock:
+            if not self._started and not self._fused and not options:
+                child: Job[Any] = Job(self._core, (*self._stages, (kind, function)), self._source, self._options)
+                self._fused = True
+            else:
+                child = Job(self._core, ((kind, function),), ParentSource(self), self._core.options(options))
+        if isinstance(child._source, ParentSource):
+            self._demand()
+        child._start_soon()
+        return child
+
+    # --- starting -------------------------------------------------------------------------------
+
+    def _start_soon(self) -> None:
+        """Start after START_DELAY_S, or now if the job is named."""
+        if self._options.name is not None:
+            self._demand()
+            info = self._created.result()  # a name that is taken is the caller's error, now
+            if info is not None:
+                self._id = self._state.job = info.spec.id
+                self._state.progress = info.progress
+                self._reduces = info.spec.reduces
+            return
+        reference = weakref.ref(self)
+
+        def start() -> None:
+            job = reference()
+            if job is not None and not job._fused:
+                job._demand()
+
+        self._core.engine.post(lambda: self._core.engine.loop.call_later(START_DELAY_S, start))
+
+    def _demand(self) -> None:
+        """Start the job unless it has started."""
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+            if self._fused:
+                self._source.check_not_taken(self._label)
+        spec = JobSpec(
+            id=self._id,
+            stages=tuple(kind for kind, _ in self._stages),
+            function=self._core.digest(self._function),
+            function_name=_label(self._stages),
+            inputs=self._source.inputs(),
+            name=self._options.name,
+            session=self._core.session.id,
+            refs=self._refs,
+            requirements=self._options.requirements,
+            priority=self._options.priority,
+            retries=self._options.retries,
+            max_retries=self._options.max_retries,
+            timeout_s=self._options.timeout_s,
+            speculate=self._options.speculate,
+            created_at=time.time(),
+        )
+        state = self._state
+        self._finalizer = weakref.finalize(self, _release, self._core, state, self._options.name is not None)
+        self._finalizer.atexit = False
+        self._created: StandardFuture[JobInfo | None] = self._core.engine.submit(
+            _start(self._core, spec, self._function, state, self._source, self._options)
+        )
+        self._function = b""
+
+    def _follow(self, info: JobInfo) -> None:
+        """Take part in a job that exists: hear of its progress."""
+        state = self._state
+
+        async def attach() -> None:
+            feed = JobFeed(info.spec, "attach", state.on_progress, state.on_error, state.gate.accepted)
+            self._core.session.attach(feed, info)
+
+        self._core.engine.run(attach())
+
+    # --- results --------------------------------------------------------------------------------
+
+    def __iter__(self) -> Generator[T, None, None]:
+        """Yield the results in order, as they come; what a task raised is raised here, at its place."""
+        return self._values(OrderedReader, return_exceptions=False)
+
+    def results(self, *, return_exceptions: bool = False, timeout: float | None = None) -> Generator[T, None, None]:
+        """Yield the results in order; with `return_exceptions` what tasks raised is yielded instead of raised.
+
+        timeout: seconds for all of them. Raises TimeoutError.
+        """
+        return self._values(OrderedReader, return_exceptions=return_exceptions, timeout=timeout)
+
+    def as_completed(self, *, return_exceptions: bool = False) -> Generator[tuple[int, T], None, None]:
+        """Yield (index, result) in the order in which the tasks end."""
+        for values, start, stop in self._entries(CompletionReader):
+            for index, value, failure in values.outcomes(start, stop):
+                if failure is None:
+                    yield index, value
+                elif return_exceptions:
+                    yield index, cast("T", exception_of(failure))
+                else:
+                    raise exception_of(failure)
+
+    def result(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[T]:
+        """Wait for all results and return them as a list. timeout: seconds. Raises TimeoutError, and what a task raised."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        found: list[T] = []
+        for chunk in self._chunks(OrderedReader, return_exceptions=return_exceptions, deadline=deadline):
+            found.extend(chunk)
+        return found
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every task is settled; return False if `timeout` seconds passed first. Raises what ended the job."""
+        self._demand()
+        self._state.gate.open_wide()
+        state = self._state
+        with self._cancelling(), state.condition:
+            return state.condition.wait_for(
+                lambda: state.error is not None or (state.progress is not None and state.progress.ended), timeout
+            ) and self._raise_if_failed()
+
+    def _raise_if_failed(self) -> bool:
+        if self._state.error is not None:
+            raise self._state.error
+        return True
+
+    def _values(
+        self, reader: type[OrderedReader], *, return_exceptions: bool, timeout: float | None = None
+    ) -> Generator[T, None, None]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for chunk in self._chunks(reader, return_exceptions=return_exceptions, deadline=deadline):
+            yield from chunk
+
+    def _chunks(
+        self, reader: type[OrderedReader], *, return_exceptions: bool, deadline: float | None
+    ) -> Iterator[Iterable[T]]:
+        """Yield the results page by page."""
+        for values, start, stop in self._entries(reader, deadline):
+            page = values.page
+            if page.partial:
+                yield self._partial(values)
+            elif values.is_plain:
+                whole = values.values
+                yield whole if stop - start == len(whole) else whole[start - page.start : stop - page.start]
+            else:
+                yield _outcomes(values.outcomes(start, stop), return_exceptions)
+
+    @staticmethod
+    def _partial(values: Any) -> list[Any]:
+        if values.page.failures:
+            raise exception_of(values.page.failures[0])
+        return list(values.values)
+
+    def _entries(
+        self, reader_type: "type[OrderedReader | CompletionReader]", deadline: float | None = None
+    ) -> Generator[Entry, None, None]:
+        self._demand()
+        core, state = self._core, self._state
+        reader = reader_type(state, core.next_reader_number())
+        core.engine.post(core.session.add_reader, reader)
+        with_bar = core.progress_bar(self._label, state)
+        used = 0
+        try:
+            while True:
+                try:
+                    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    entry = with_bar.wait_for(reader, timeout)
+                except KeyboardInterrupt:
+                    self.cancel()
+                    raise
+                if entry is None:
+                    return
+                yield entry
+                values, _, stop = entry
+                state.gate.consumed(stop)
+                used += 120 + (len(values.page.data) if values.page.data is not None else INLINE_BYTES)
+                if used > CREDIT_BYTES // 4:
+                    core.engine.post(core.session.extend, reader, 0, 0, used)
+                    used = 0
+        finally:
+            with_bar.close()
+            core.engine.post(core.session.remove_reader, reader)
+
+    def _cancelling(self) -> "_CancelOnInterrupt":
+        return _CancelOnInterrupt(self)
+
+    # --- control and information ----------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Cancel the job: tasks that have not started won't, running ones are stopped."""
+        with self._lock:
+            if not self._started:
+                self._started = True
+                self._state.on_error(_cancelled(self._label))
+                return
+        self._state.gate.close()
+        self._core.engine.post(self._core.session.cancel, self._id)
+
+    def delete(self) -> None:
+        """Cancel the job if it runs, and remove it and its results from the hub, named or not."""
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._state.gate.close()
+        self._core.engine.post(functools.partial(self._core.session.release, self._id, delete=True))
+
+    @property
+    def progress(self) -> JobProgress:
+        """How far the job is, as the hub sees it now."""
+        self._demand()
+        if self._state.progress is not None and self._state.progress.ended:
+            return self._state.progress
+        return self.info().progress
+
+    def info(self) -> JobInfo:
+        """Return all that the hub knows of the job."""
+        self._demand()
+        self._wait_created()
+        return self._core.ask("job", self._id, JobInfo)
+
+    def errors(self) -> list[tuple[int, BaseException]]:
+        """Return (index, exception) of the tasks that failed so far: the first 100 of them."""
+        return [(failure.index, exception_of(failure)) for failure in self.info().first_failures]
+
+    def logs(self) -> list[LogEntry]:
+        """Return what the job's tasks printed so far, in order of arrival at the hub. Bounded: 64 KiB a task, 64 MiB a job."""
+        self._demand()
+        self._wait_created()
+        found: list[LogEntry] = []
+        after: int | None = 0
+        while after is not None:
+            entries, after = self._core.ask("logs", self._id, tuple[list[LogEntry], int | None], after=after)
+            found += entries
+        return found
+
+    def explain(self) -> list[str]:
+        """Return in plain words what the job is waiting for."""
+        self._demand()
+        self._wait_created()
+        return self._core.ask("explain", self._id, list[str])
+
+    def _wait_created(self) -> None:
+        if self._state.error is not None:
+            raise self._state.error
+        created = getattr(self, "_created", None)
+        if created is not None:
+            created.result()
+
+
+class _CancelOnInterrupt:
+    def __init__(self, job: Job[Any]) -> None:
+        self._job = job
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self._job.cancel()
+
+
+# --- where inputs come from -------------------------------------------------------------------------
+
+
+class Source(ABC):
+    """Inputs of a job that has not started."""
+
+    is_iterator = False
+    length: int | None = None
+
+    @abstractmethod
+    def inputs(self) -> Inputs:
+        """Return what goes into the spec."""
+
+    def check_not_taken(self, label: str) -> None:
+        """Raise BadRequest if a chained job has taken the inputs, which can be read only once."""
+
+
+class RangeSource(Source):
+    """A Python range: travels as two numbers."""
+
+    def __init__(self, items: range) -> None:
+        self.length = len(items)
+        self._items = items
+
+    def inputs(self) -> Inputs:
+        return Counting(self._items.start, self._items.step)
+
+
+class ItemSource(Source):
+    """Any other iterable."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.length = known_length(items)
+        self.is_iterator = self.length is None
+        # a collection is copied, so that changing it afterwards changes nothing here
+        self.items: Iterable[Any] = list(items) if isinstance(items, (list, set, dict, deque)) else items
+
+    def inputs(self) -> Inputs:
+        return Pages()
+
+    def check_not_taken(self, label: str) -> None:
+        if self.is_iterator:
+            raise BadRequest(
+                f"{label}: its iterator went into the job chained onto it and can't be read twice; pass a list to use both"
+            )
+
+
+class ParentSource(Source):
+    """The results of another job, by reference. Keeps that job alive."""
+
+    def __init__(self, parent: Job[Any]) -> None:
+        self.parent = parent
+        self.length = parent._state.size
+
+    def inputs(self) -> Inputs:
+        return ResultsOf(JobId(self.parent.id))
+
+
+class AttachedSource(Source):
+    """The inputs of a job that exists already."""
+
+    def __init__(self, info: JobInfo) -> None:
+        self.length = info.progress.size
+        self._inputs = info.spec.inputs
+
+    def inputs(self) -> Inputs:
+        return self._inputs
+
+
+# --- on the engine ----------------------------------------------------------------------------------
+
+
+async def _start(
+    core: "GridCore", spec: JobSpec, function: bytes, state: JobState, source: Source, options: Options
+) -> JobInfo | None:
+    """Send the job to the hub; for a named one, return what the hub says of it."""
+    session = core.session
+    try:
+        sources = await core.keep_sources()
+        await session.keep(spec.function, function)
+        spec = msgspec.structs.replace(spec, sources=sources)
+        feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted)
+        session.create_job(feed)
+        if options.name is not None:
+            info = await feed.created
+            if info.spec.id != spec.id:  # attached
+                state.gate.close()
+                session.attach(feed, info)
+                return info
+        if isinstance(spec.inputs, Counting):
+            assert source.length is not None
+            session.seal(feed, source.length)
+        elif isinstance(source, ItemSource):
+            threading.Thread(
+                target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True
+            ).start()
+        return None
+    except FallowError as error:
+        state.on_error(error)
+        raise
+
+
+def _feed(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
+    """Cut the inputs into pages and send them, no faster than they are taken. Runs in a thread of its own."""
+    engine, session = core.engine, core.session
+    count = 0
+    try:
+        for page in cut(source.items, source.length):
+            if not state.gate.passed(page.stop, page.size_bytes):
+                return
+            engine.post(session.add_input, feed, _input_page(core, feed.spec.id, page))
+            count = page.stop
+    except BaseException as error:  # the user's iterator may raise anything; whoever reads the job gets it
+        state.on_error(error)
+        engine.post(session.cancel, feed.spec.id)
+        return
+    state.size = count
+    engine.post(session.seal, feed, count)
+
+
+def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:
+    if page.size_bytes <= INLINE_BYTES:
+        return InputPage(job, page.start, page.stop, b"".join(page.pieces), None, core.digests(page.refs))
+    digest = core.keep_pieces(page.pieces, hold=False)
+    return InputPage(job, page.start, page.stop, None, digest, core.digests(page.refs))
+
+
+def _release(core: "GridCore", state: JobState, is_named: bool) -> None:
+    state.gate.close()
+    if not is_named:
+        core.engine.post(core.session.release, state.job)
+
+
+def _outcomes(outcomes: Iterator[tuple[int, Any, Any]], return_exceptions: bool) -> Iterator[Any]:
+    for _, value, failure in outcomes:
+        if failure is None:
+            yield value
+        elif return_exceptions:
+            yield exception_of(failure)
+        else:
+            raise exception_of(failure)
+
+
+def _label(stages: tuple[tuple[StageKind, Callable[..., Any]], ...]) -> str:
+    return ".".join(f"{kind}({_name(function)})" for kind, function in stages)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__name__
+
+
+def _cancelled(label: str) -> FallowError:
+    from fallow.model.errors import JobCancelled
+
+    return JobCancelled(f"job {label} was cancelled before it started")

@@ -1,0 +1,78 @@
+"""The options common to map, filter, submit and the rest, checked where they are given."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import msgspec
+
+from fallow.model.errors import BadRequest
+from fallow.model.job import MAX_PRIORITY
+from fallow.model.requirements import Requirements, parse_requirements
+
+MAX_RETRIES = 1_000_000
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Minor version of this interpreter: what is pickled here can be unpickled there."""
+
+
+class OptionDict(TypedDict, total=False):
+    """Options as keyword arguments."""
+
+    requires: Mapping[str, Any] | None
+    priority: int
+    retries: int
+    max_retries: int
+    timeout: float | None
+    name: str | None
+    if_exists: str
+    speculate: bool
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Checked options of one job."""
+
+    requirements: Requirements
+    priority: int = 0
+    retries: int = 0
+    max_retries: int = 3
+    timeout_s: float | None = None
+    name: str | None = None
+    if_exists: str = "error"
+    speculate: bool = True
+
+
+def parse_options(given: Mapping[str, Any]) -> Options:
+    """Check options; raises BadRequest that names the faulty one."""
+    unknown = set(given) - set(OptionDict.__annotations__)
+    if unknown:
+        known = ", ".join(OptionDict.__annotations__)
+        raise BadRequest(f"unknown option {', '.join(sorted(unknown))}; known are {known}")
+    timeout = given.get("timeout")
+    if timeout is not None and not (_is_number(timeout) and 0 < timeout < float("inf")):
+        raise BadRequest(f"timeout={timeout!r} is not a number of seconds above 0")
+    name = given.get("name")
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable()):
+        raise BadRequest(f"name={name!r} is not a printable text of 1 to 200 characters")
+    if_exists = given.get("if_exists", "error")
+    if if_exists not in {"error", "attach", "replace"}:
+        raise BadRequest(f'if_exists={if_exists!r} is not "error", "attach" or "replace"')
+    return Options(
+        requirements=parse_requirements(given.get("requires"), PYTHON),
+        priority=_whole("priority", given.get("priority", 0), -MAX_PRIORITY, MAX_PRIORITY),
+        retries=_whole("retries", given.get("retries", 0), 0, MAX_RETRIES),
+        max_retries=_whole("max_retries", given.get("max_retries", 3), 0, MAX_RETRIES),
+        timeout_s=None if timeout is None else float(timeout),
+        name=name,
+        if_exists=if_exists,
+        speculate=bool(given.get("speculate", True)),
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadRequest(f"{name}={value!r} is not a whole number from {low} to {high}")
+    return value

@@ -1,0 +1,93 @@
+"""Progress bars for long waits, in terminals and notebooks (rich draws both)."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from fallow.client.job import JobState
+    from fallow.client.readers import CompletionReader, Entry, OrderedReader
+
+PATIENCE_S = 1.0
+"""Waits shorter than this show nothing."""
+REFRESH_S = 0.2
+
+
+class NoBar:
+    """Waits, and shows nothing."""
+
+    def wait_for(self, reader: "OrderedReader | CompletionReader", timeout: float | None) -> "Entry | None":
+        return reader.take(timeout)
+
+    def close(self) -> None:
+        """Nothing is shown."""
+
+
+class ProgressBar:
+    """Waits, and after PATIENCE_S shows how far the job is."""
+
+    def __init__(self, label: str, state: "JobState") -> None:
+        self._label = label
+        self._state = state
+        self._began = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def wait_for(self, reader: "OrderedReader | CompletionReader", timeout: float | None) -> "Entry | None":
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = REFRESH_S if deadline is None else min(REFRESH_S, deadline - time.monotonic())
+            try:
+                return reader.take(max(0.0, left))
+            except TimeoutError:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+                self._show()
+
+    def _show(self) -> None:
+        if self._bar is None:
+            if time.monotonic() - self._began < PATIENCE_S:
+                return
+            self._bar = _make_bar()
+            self._task = self._bar.add_task(self._label, total=None, failed="")
+            self._bar.start()
+        progress = self._state.progress
+        if progress is not None and self._task is not None:
+            self._bar.update(self._task, completed=progress.settled, total=progress.size, failed=_failed(progress.failed))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._show()
+            self._bar.stop()
+            self._bar = None
+
+
+def _failed(count: int) -> str:
+    return f"[red]{count} failed[/]" if count else ""
+
+
+def _make_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+        console=Console(stderr=True),
+        transient=True,
+        refresh_per_second=5,
+    )

@@ -1,0 +1,483 @@
+"""The client's end of the link: what it has sent and not seen acknowledged, kept for sending again.
+
+Runs on the event loop's thread (`engine.py`). After a broken connection it dials again, says who it is, and
+repeats what was not acknowledged; creating a job and adding a page are idempotent, so repeating does no harm.
+"""
+
+import asyncio
+import itertools
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from fallow.link.frames import (
+    PROTOCOL_VERSION,
+    Accepted,
+    AddInput,
+    Answer,
+    Ask,
+    BlobAt,
+    BlobChunk,
+    BlobKept,
+    BlobMissing,
+    BlobOffer,
+    BlobWanted,
+    CancelTasks,
+    ClientHello,
+    CreateJob,
+    FilesShared,
+    Goodbye,
+    JobCreated,
+    Progress,
+    Refused,
+    ReleaseJob,
+    Results,
+    Seal,
+    SharesFiles,
+    Unwatch,
+    WaitingBecause,
+    Watch,
+    Welcome,
+)
+from fallow.link.link import Link
+from fallow.link.transfer import send_blob
+from fallow.model.errors import BY_CODE, Closed, Denied, FallowError, HubFull, Unavailable
+from fallow.model.ids import Digest, JobId, SessionId
+from fallow.model.job import JobInfo, JobProgress, JobSpec
+from fallow.model.page import InputPage, StoredPage
+
+RETRY_FIRST_S = 0.05
+RETRY_MOST_S = 10.0
+"""Waits between attempts to reach the hub again double from the first to the most, with jitter."""
+FULL_RETRY_S = 1.0
+"""How long to wait before a page is sent again to a hub whose disk was full."""
+
+T = TypeVar("T")
+_log = logging.getLogger("fallow")
+
+
+class Reader(Protocol):
+    """What takes a job's results as they come; called on the loop's thread."""
+
+    job: JobId
+    number: int
+
+    def on_pages(self, pages: tuple[StoredPage, ...], blobs: dict[Digest, Path | bytes]) -> None: ...
+    def on_error(self, error: BaseException) -> None: ...
+    def missing(self) -> list[tuple[int, int]]: ...
+    def credit_bytes(self) -> int: ...
+
+
+class JobFeed:
+    """One job as the session sends it: its spec, and the pages that are not acknowledged yet."""
+
+    __slots__ = (
+        "accepted", "created", "if_exists", "is_retrying", "on_accepted", "on_error", "on_progress", "released",
+        "sealed", "spec", "unacknowledged",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        if_exists: str,
+        on_progress: Callable[[JobProgress], None],
+        on_error: Callable[[BaseException], None],
+        on_accepted: Callable[[int], None],
+    ) -> None:
+        self.spec = spec
+        self.if_exists = if_exists
+        self.on_progress = on_progress
+        self.on_error = on_error
+        self.on_accepted = on_accepted
+        self.created: asyncio.Future[JobInfo] = asyncio.get_running_loop().create_future()
+        self.unacknowledged: deque[InputPage] = deque()
+        self.accepted = 0
+        self.sealed: int | None = None
+        self.is_retrying = False
+        self.released = False
+
+
+class ClientSession:
+    """One session with a hub, over however many connections it takes."""
+
+    def __init__(self, session: SessionId, connect: Callable[[], Awaitable[Link]], python: str) -> None:
+        """connect: opens a link; raises Denied (given up) or Unavailable (tried again)."""
+        self.id = session
+        self._connect = connect
+        self._python = python
+        self._link: Link | None = None
+        self._is_up = False
+        self._lost = asyncio.Event()
+        self._welcomed: asyncio.Future[Welcome] | None = None
+        self._feeds: dict[JobId, JobFeed] = {}
+        self._readers: dict[int, Reader] = {}
+        self._numbers = itertools.count(1)
+        self._asks: dict[int, tuple[Ask, asyncio.Future[Any], Any]] = {}
+        self._uploads: dict[Digest, tuple[bytes | Path, int, asyncio.Future[None], bool]] = {}
+        self._kept: set[Digest] = set()
+        self._downloads: dict[Digest, tuple[bytearray, asyncio.Future[bytes | Path]]] = {}
+        self.incoming: Path | None = None
+        """The hub's folder for blobs of those who share its filesystem; None if this client does not."""
+        self._unsent: list[Any] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
+        self.welcome: Welcome | None = None
+
+    # --- connection -----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect; raises Denied, Unavailable or BadRequest."""
+        await self._dial()
+        self._keeper = asyncio.create_task(self._keep_connected())
+
+    async def _dial(self) -> None:
+        link = await self._connect()
+        self._link = link
+        self._lost.clear()
+        self._welcomed = asyncio.get_running_loop().create_future()
+        link.start(self._on_frame, self._on_closed)
+        link.send(ClientHello(PROTOCOL_VERSION, self.id, self._python))
+        self.welcome = await self._welcomed
+        self._is_up = True
+        self._prove_shared_files(self.welcome)
+        self._repeat()
+
+    async def _keep_connected(self) -> None:
+        wait_s = RETRY_FIRST_S
+        while not self._closed:
+            await self._lost.wait()
+            if self._closed:
+                return
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+            try:
+                await self._dial()
+            except Unavailable:
+                wait_s = min(RETRY_MOST_S, wait_s * 2)
+            except FallowError as error:
+                self._give_up(error)
+                return
+            else:
+                wait_s = RETRY_FIRST_S
+
+    def _on_closed(self, reason: str) -> None:
+        self._is_up = False
+        self._link = None
+        self.incoming = None
+        self._lost.set()
+        if self._welcomed is not None and not self._welcomed.done():
+            self._welcomed.set_exception(Unavailable(f"the hub closed the connection: {reason}"))
+            self._welcomed.exception()  # retrieved: open() may have been cancelled
+
+    def _give_up(self, error: FallowError) -> None:
+        """The hub refuses this client for good."""
+        for feed in list(self._feeds.values()):
+            feed.on_error(error)
+        for reader in list(self._readers.values()):
+            reader.on_error(error)
+        waiting: list[asyncio.Future[Any]] = [future for _, future, _ in self._asks.values()]
+        waiting += [upload[2] for upload in self._uploads.values()]
+        waiting += [future for _, future in self._downloads.values()]
+        waiting += [feed.created for feed in self._feeds.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+
+    def _prove_shared_files(self, welcome: Welcome) -> None:
+        if welcome.probe is None:
+            return
+        try:
+            proof = Path(welcome.probe).read_text()
+        except (OSError, UnicodeDecodeError):
+            return  # another machine, or another user
+        self._send(SharesFiles(proof))
+
+    def _repeat(self) -> None:
+        """Send again what the last connection may have lost."""
+        self._kept.clear()
+        for digest, (source, size, _, hold) in self._uploads.items():
+            self._offer(digest, source, size, hold)
+        for feed in self._feeds.values():
+            if not feed.created.done():
+                self._send(CreateJob(feed.spec, feed.if_exists))
+            for page in feed.unacknowledged:
+                self._send(AddInput(page))
+            if feed.sealed is not None:
+                self._send(Seal(feed.spec.id, feed.sealed))
+        for reader in self._readers.values():
+            for start, stop in reader.missing():
+                self._send(Watch(reader.job, reader.number, start, stop, 0))
+            self._send(Watch(reader.job, reader.number, 0, 0, reader.credit_bytes()))
+        for ask, _, _ in self._asks.values():
+            self._send(ask)
+        for digest, (data, _) in self._downloads.items():
+            self._send(BlobWanted(digest, len(data)))
+        unsent, self._unsent = self._unsent, []
+        for frame in unsent:
+            self._send(frame)
+
+    async def close(self) -> None:
+        """Say goodbye: unnamed jobs are cancelled now."""
+        self._closed = True
+        self._lost.set()
+        if self._link is not None:
+            if self._is_up:
+                self._link.send(Goodbye())
+            self._link.close("goodbye")
+        for task in [*self._tasks, *((self._keeper,) if self._keeper is not None else ())]:
+            task.cancel()
+        self._give_up(Closed())
+
+    def _send(self, frame: Any, *, bulk: bool = False) -> None:
+        if self._is_up and self._link is not None:
+            self._link.send(frame, bulk=bulk)
+
+    def _send_surely(self, frame: Any) -> None:
+        if self._is_up:
+            self._send(frame)
+        else:
+            self._unsent.append(frame)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- jobs -----------------------------------------------------------------------------------
+
+    def create_job(self, feed: JobFeed) -> None:
+        """Send a job; its blobs have been kept (`keep`). Pages may follow at once unless the job is named."""
+        self._feeds[feed.spec.id] = feed
+        self._send(CreateJob(feed.spec, feed.if_exists))
+
+    def attach(self, feed: JobFeed, info: JobInfo) -> None:
+        """Follow the progress of a job that exists, in place of the one that was asked for."""
+        self._feeds.pop(feed.spec.id, None)
+        feed.spec = info.spec
+        self._feeds[info.spec.id] = feed
+        if not feed.created.done():
+            feed.created.set_result(info)
+        self._send(Watch(info.spec.id, 0, 0, 0, 0))  # wants no results: makes the hub tell of progress
+
+    def add_input(self, feed: JobFeed, page: InputPage) -> None:
+        """Send a page; kept until it is acknowledged."""
+        feed.unacknowledged.append(page)
+        self._send(AddInput(page))
+
+    def seal(self, feed: JobFeed, size: int) -> None:
+        feed.sealed = size
+        self._send(Seal(feed.spec.id, size))
+
+    def cancel(self, job: JobId, start: int = 0, stop: int | None = None) -> None:
+        self._send_surely(CancelTasks(job, start, stop))
+
+    def release(self, job: JobId, *, delete: bool = False) -> None:
+        """Nobody here holds the job any more."""
+        feed = self._feeds.pop(job, None)
+        if feed is not None:
+            feed.released = True
+        for number in [number for number, reader in self._readers.items() if reader.job == job]:
+            del self._readers[number]
+        self._send_surely(ReleaseJob(job, delete))
+
+    # --- results --------------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    def add_reader(self, reader: Reader) -> None:
+        """Let results of its job come to this reader."""
+        self._readers[reader.number] = reader
+        for start, stop in reader.missing():
+            self._send(Watch(reader.job, reader.number, start, stop, reader.credit_bytes()))
+
+    def extend(self, reader: Reader, start: int, stop: int, credit_bytes: int) -> None:
+        self._send(Watch(reader.job, reader.number, start, stop, credit_bytes))
+
+    def remove_reader(self, reader: Reader) -> None:
+        if self._readers.pop(reader.number, None) is not None:
+            self._send(Unwatch(reader.job, reader.number))
+
+    # --- blobs ----------------------------------------------------------------------------------
+
+    async def keep(self, digest: Digest, source: bytes | Path, *, hold: bool = True) -> None:
+        """Return once the hub keeps this blob, on behalf of this session if `hold`; raises HubFull, TooLarge."""
+        if digest in self._kept:
+            return
+        known = self._uploads.get(digest)
+        if known is not None:
+            await asyncio.shield(known[2])
+            return
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._uploads[digest] = (source, size, future, hold)
+        self._offer(digest, source, size, hold)
+        await asyncio.shield(future)
+
+    def _offer(self, digest: Digest, source: bytes | Path, size: int, hold: bool) -> None:
+        is_shared = isinstance(source, Path) and source.parent == self.incoming
+        self._send(BlobOffer(digest, size, str(source) if is_shared else None, hold))
+
+    async def fetch(self, digest: Digest) -> bytes | Path:
+        """Return a blob's bytes, or the file that it lies in if the hub shares its files. Raises NotFound."""
+        known = self._downloads.get(digest)
+        if known is None:
+            known = self._downloads[digest] = (bytearray(), asyncio.get_running_loop().create_future())
+            self._send(BlobWanted(digest, 0))
+        return await asyncio.shield(known[1])
+
+    # --- questions ------------------------------------------------------------------------------
+
+    async def ask(self, what: str, argument: str, answer: type[T] | Any, *, after: int = 0) -> T:
+        """Ask the hub; raises the error that it answers with."""
+        request = self.next_number()
+        question = Ask(request, what, argument, after)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asks[request] = (question, future, answer)
+        self._send(question)
+        try:
+            return await future
+        finally:
+            self._asks.pop(request, None)
+
+    # --- frames ---------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Any) -> None:
+        match frame:
+            case Results():
+                self._results(frame)
+            case Accepted():
+                self._accepted(frame)
+            case Progress():
+                feed = self._feeds.get(frame.job)
+                if feed is not None:
+                    feed.on_progress(frame.progress)
+            case JobCreated():
+                feed = self._feeds.get(frame.asked)
+                if feed is not None and not feed.created.done():
+                    feed.created.set_result(frame.info)
+            case BlobKept():
+                upload = self._uploads.pop(frame.digest, None)
+                self._kept.add(frame.digest)
+                if upload is not None and not upload[2].done():
+                    upload[2].set_result(None)
+            case BlobWanted():
+                upload = self._uploads.get(frame.digest)
+                if upload is not None and self._link is not None:
+                    self.spawn(send_blob(self._link, frame.digest, upload[0], frame.offset))
+            case BlobChunk():
+                self._chunk(frame)
+            case BlobAt():
+                self._downloaded(frame.digest, Path(frame.path))
+            case BlobMissing():
+                self._missing(frame)
+            case Answer():
+                asked = self._asks.get(frame.request)
+                if asked is not None and not asked[1].done():
+                    asked[1].set_result(msgspec.msgpack.decode(frame.value, type=asked[2]))
+            case Refused():
+                self._refused(frame)
+            case WaitingBecause():
+                feed = self._feeds.get(frame.job)
+                if feed is not None:
+                    _log.warning("%s is waiting: %s", feed.spec.name or feed.spec.function_name, "; ".join(frame.reasons))
+            case FilesShared():
+                self.incoming = Path(frame.incoming)
+            case Welcome():
+                if self._welcomed is not None and not self._welcomed.done():
+                    self._welcomed.set_result(frame)
+
+    def _results(self, frame: Results) -> None:
+        reader = self._readers.get(frame.reader)
+        if reader is None:
+            return
+        digests = [page.page.blob for page in frame.pages if page.page.blob is not None]
+        if digests:
+            self.spawn(self._results_with_blobs(reader, frame.pages, digests))
+        else:
+            reader.on_pages(frame.pages, {})
+
+    async def _results_with_blobs(self, reader: Reader, pages: tuple[StoredPage, ...], digests: list[Digest]) -> None:
+        try:
+            blobs = {digest: await self.fetch(digest) for digest in digests}
+        except FallowError as error:
+            reader.on_error(error)
+            return
+        reader.on_pages(pages, blobs)
+
+    def _accepted(self, frame: Accepted) -> None:
+        feed = self._feeds.get(frame.job)
+        if feed is None:
+            return
+        feed.accepted = max(feed.accepted, frame.stop)
+        pages = feed.unacknowledged
+        while pages and pages[0].stop <= frame.stop:
+            pages.popleft()
+        feed.on_accepted(frame.stop)
+
+    def _chunk(self, chunk: BlobChunk) -> None:
+        download = self._downloads.get(chunk.digest)
+        if download is None or chunk.offset != len(download[0]):
+            return  # repeated after a reconnect
+        download[0].extend(chunk.data)
+        if len(download[0]) >= chunk.size:
+            self._downloaded(chunk.digest, bytes(download[0]))
+
+    def _downloaded(self, digest: Digest, content: bytes | Path) -> None:
+        download = self._downloads.pop(digest, None)
+        if download is not None and not download[1].done():
+            download[1].set_result(content)
+
+    def _missing(self, frame: BlobMissing) -> None:
+        error = BY_CODE["not_found"](f"blob {frame.digest[:12]}…: {frame.reason or 'the hub does not have it'}")
+        download = self._downloads.pop(frame.digest, None)
+        if download is not None and not download[1].done():
+            download[1].set_exception(error)
+        upload = self._uploads.pop(frame.digest, None)
+        if upload is not None and not upload[2].done():
+            upload[2].set_exception(error)
+
+    def _refused(self, frame: Refused) -> None:
+        error = BY_CODE.get(frame.code, FallowError)(frame.message)
+        if self._welcomed is not None and not self._welcomed.done():
+            self._welcomed.set_exception(error)
+            return
+        if frame.request is not None:
+            asked = self._asks.get(frame.request)
+            if asked is not None and not asked[1].done():
+                asked[1].set_exception(error)
+            return
+        if frame.reader is not None and (reader := self._readers.get(frame.reader)) is not None:
+            reader.on_error(error)
+            return
+        feed = self._feeds.get(frame.job) if frame.job is not None else None
+        if feed is None:
+            if isinstance(error, Denied):
+                self._give_up(error)
+            return
+        if isinstance(error, HubFull) and frame.start is not None:
+            if not feed.is_retrying:  # pages behind the refused one are refused too: one retry sends them all
+                feed.is_retrying = True
+                self.spawn(self._retry(feed))
+            return
+        if frame.start is not None and feed.is_retrying:
+            return
+        if not feed.created.done():
+            feed.created.set_exception(error)
+            feed.created.exception()
+        feed.on_error(error)
+
+    async def _retry(self, feed: JobFeed) -> None:
+        await asyncio.sleep(FULL_RETRY_S)
+        feed.is_retrying = False
+        for page in feed.unacknowledged:
+            self._send(AddInput(page))
+        if feed.sealed is not None:
+            self._send(Seal(feed.spec.id, feed.sealed))
+

@@ -1,0 +1,307 @@
+"""Single submits as a streaming job: calls gather into pages, results spread over futures."""
+
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fallow.client.future import Future
+from fallow.client.options import Options
+from fallow.client.readers import WHOLE_JOB
+from fallow.client.result_page import ResultValues
+from fallow.client.session import JobFeed
+from fallow.model.errors import FallowError, PicklingFailed
+from fallow.model.ids import Digest, JobId
+from fallow.model.job import JobProgress, JobSpec, Pages, StageKind
+from fallow.model.page import INLINE_BYTES, InputPage, StoredPage
+from fallow.model.ranges import RangeSet
+from fallow.slot import pages, refs
+from fallow.slot.pickling import dumps
+
+if TYPE_CHECKING:
+    from fallow.client.core import GridCore
+
+MAX_TASKS = 1_000_000
+"""A stream's job is sealed here and the next submit opens another, so that no job grows for ever."""
+IDLE_S = 60.0
+"""A stream nobody submits to is sealed after this long."""
+PAGE_BYTES = 256 * 1024
+PAGE_CALLS = 4096
+MAX_WAITING_BYTES = 64 << 20
+"""Calls that the hub has not acknowledged; `submit` waits while there are more."""
+LARGE_CALL_BYTES = 10_000_000
+NO_CREDIT_LIMIT = 1 << 60
+
+Call = tuple[bytes, tuple[Digest, ...]]
+
+
+class Stream:
+    """One open job that takes the calls of one function (or of any, kind "apply")."""
+
+    def __init__(self, core: "GridCore", kind: StageKind, function: Callable[..., Any], options: Options) -> None:
+        self._core = core
+        self._function, self._refs = core.pickle_stages([(kind, function)])
+        self._kind = kind
+        self._name = getattr(function, "__qualname__", type(function).__name__)
+        self._options = options
+        self._lock = threading.Lock()
+        self._calls: list[Call] = []
+        self._futures: dict[int, Future[Any]] = {}
+        self._count = 0
+        self._sent = 0
+        self._is_flushing = False
+        self._waiting_bytes = 0
+        self._room = threading.Condition(self._lock)
+        self._bytes_until: list[tuple[int, int]] = []
+        self._idle: Any = None
+        self._feed: JobFeed | None = None
+        self._is_ready = False
+        self._missing = RangeSet([(0, WHOLE_JOB)])
+        self._error: BaseException | None = None
+        self.is_sealed = False
+        self.job: JobId = core.new_job_id()
+        self.number = core.next_reader_number()
+
+    # --- the user's threads ---
+
+    def submit(self, item: Any) -> "Future[Any] | None":
+        """Queue a call; None if the stream is sealed and another must be opened. Raises PicklingFailed."""
+        with refs.collecting() as digests:
+            try:
+                data = dumps(item)
+            except Exception as error:  # whatever an argument's pickling raises
+                raise PicklingFailed(f"the arguments of {self._name} can't be pickled: {error}") from error
+        if len(data) > LARGE_CALL_BYTES:
+            warnings.warn(
+                f"a call of {self._name} carries {len(data) / 1e6:.0f} MB; grid.put(obj) sends a large object once, "
+                "however many calls use it",
+                stacklevel=4,
+            )
+        call = (data, self._core.digests(digests) if digests else ())
+        with self._lock:
+            while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
+                self._room.wait()
+            if self.is_sealed or self._count >= MAX_TASKS:
+                return None
+            if self._error is not None:
+                raise self._error
+            index = self._count
+            self._count += 1
+            future: Future[Any] = Future(self, index)
+            self._futures[index] = future
+            self._calls.append(call)
+            self._waiting_bytes += len(data)
+            if self._is_flushing:
+                return future
+            self._is_flushing = True
+        self._core.engine.post(self._flush)
+        return future
+
+    def cancel_task(self, index: int) -> None:
+        """Stop one task, running or not."""
+        self._futures.pop(index, None)
+        self._core.engine.post(self._core.session.cancel, self.job, index, index + 1)
+
+    # --- the engine's thread ---
+
+    def _flush(self) -> None:
+        if self._feed is None:
+            self._core.session.spawn(self._open())
+            return
+        if not self._is_ready:
+            return
+        with self._lock:
+            calls, self._calls = self._calls, []
+            self._is_flushing = False
+        session = self._core.session
+        at = 0
+        while at < len(calls):
+            stop, size = at, 0
+            while stop < len(calls) and stop - at < PAGE_CALLS and (size < PAGE_BYTES or stop == at):
+                size += len(calls[stop][0])
+                stop += 1
+            self._send(session, calls[at:stop], size)
+            at = stop
+        self._put_off_idle()
+        if self._count >= MAX_TASKS:
+            self.seal()
+
+    def _send(self, session: Any, calls: list[Call], size: int) -> None:
+        data = pages.encode_calls([call for call, _ in calls])
+        digests: dict[Digest, None] = {}
+        for _, found in calls:
+            digests.update(dict.fromkeys(found))
+        start, stop = self._sent, self._sent + len(calls)
+        self._sent = stop
+        self._bytes_until.append((stop, size))
+        assert self._feed is not None
+        if len(data) <= INLINE_BYTES:
+            session.add_input(self._feed, InputPage(self.job, start, stop, data, None, tuple(digests)))
+            return
+        session.spawn(self._send_blob(session, data, start, stop, tuple(digests)))
+        self._is_ready = False  # pages must arrive in order: the next ones wait for this blob
+
+    async def _send_blob(self, session: Any, data: bytes, start: int, stop: int, digests: tuple[Digest, ...]) -> None:
+        digest = self._core.digest(data)
+        try:
+            await session.keep(digest, data, hold=False)
+        except FallowError as error:
+            self.on_error(error)
+            return
+        session.add_input(self._feed, InputPage(self.job, start, stop, None, digest, digests))
+        self._is_ready = True
+        self._flush()
+
+    async def _open(self) -> None:
+        core, options = self._core, self._options
+        spec = JobSpec(
+            id=self.job,
+            stages=(self._kind,),
+            function=core.digest(self._function),
+            function_name=self._name,
+            inputs=Pages(),
+            session=core.session.id,
+            refs=self._refs,
+            requirements=options.requirements,
+            priority=options.priority,
+            retries=options.retries,
+            max_retries=options.max_retries,
+            timeout_s=options.timeout_s,
+            speculate=options.speculate,
+        )
+        self._feed = JobFeed(spec, "error", self._on_progress, self.on_error, self._on_accepted)
+        try:
+            sources = await core.keep_sources()
+            await core.session.keep(spec.function, self._function)
+        except FallowError as error:
+            self.on_error(error)
+            return
+        self._feed.spec = msgspec.structs.replace(spec, sources=sources)
+        core.session.create_job(self._feed)
+        core.session.add_reader(self)
+        self._is_ready = True
+        self._flush()
+
+    def _put_off_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self._core.engine.loop.call_later(IDLE_S, self.seal)
+
+    def seal(self) -> None:
+        """Take no more calls."""
+        with self._lock:
+            if self.is_sealed or self._calls:
+                return
+            self.is_sealed = True
+        if self._feed is not None:
+            self._core.session.seal(self._feed, self._sent)
+
+    def _on_progress(self, progress: JobProgress) -> None:
+        if progress.state == "cancelled":
+            self.on_error(FallowError(f"the job of {self._name} was cancelled"))
+
+    def _on_accepted(self, stop: int) -> None:
+        with self._lock:
+            done = 0
+            while done < len(self._bytes_until) and self._bytes_until[done][0] <= stop:
+                self._waiting_bytes -= self._bytes_until[done][1]
+                done += 1
+            del self._bytes_until[:done]
+            self._room.notify_all()
+
+    # --- as a reader ---
+
+    def on_pages(self, stored: tuple[StoredPage, ...], blobs: dict[Digest, Path | bytes]) -> None:
+        futures = self._futures
+        for page in stored:
+            blob = page.page.blob
+            values = ResultValues(page, blobs[blob] if blob is not None else page.page.data)
+            counts = page.counts
+            for start, stop in zip(counts[::2], counts[1::2], strict=True):
+                self._missing.discard(start, stop)
+                for index in range(start, stop):
+                    future = futures.pop(index, None)
+                    if future is not None:
+                        future._arrived(values)
+        if self.is_sealed and not futures:
+            self._core.session.release(self.job)
+
+    def on_error(self, error: BaseException) -> None:
+        with self._lock:
+            self._error = error
+            self.is_sealed = True
+            futures, self._futures = self._futures, {}
+            self._room.notify_all()
+        for future in futures.values():
+            future._failed(error)
+
+    def missing(self) -> list[tuple[int, int]]:
+        return list(self._missing)
+
+    def credit_bytes(self) -> int:
+        return NO_CREDIT_LIMIT
+
+
+class StreamBook:
+    """The open streams of one grid handle: one per (function, options), and one of any functions per options."""
+
+    def __init__(self, core: "GridCore") -> None:
+        self._core = core
+        self._lock = threading.Lock()
+        self._streams: dict[tuple[int, Options], tuple[Any, Stream]] = {}
+        self._apply: dict[Options, Stream] = {}
+        self._seen_once: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Any:
+        """Queue one call and return its future."""
+        while True:
+            stream = self._find(function, options)
+            item = (args, kwargs) if stream._kind == "call" else (function, args, kwargs)
+            future = stream.submit(item)
+            if future is not None:
+                return future
+            self._drop(stream)
+
+    def _find(self, function: Callable[..., Any], options: Options) -> Stream:
+        key = (id(function), options)
+        found = self._streams.get(key)
+        if found is not None and found[0] is function:
+            return found[1]
+        with self._lock:
+            if _is_importable(function) or self._was_seen(function):
+                stream = Stream(self._core, "call", function, options)
+                self._streams[key] = (function, stream)
+                return stream
+            apply = self._apply.get(options)
+            if apply is None:
+                apply = self._apply[options] = Stream(self._core, "apply", callable, options)  # unused: items bring their own
+            return apply
+
+    def _was_seen(self, function: Callable[..., Any]) -> bool:
+        """Whether this very object was submitted before; it is worth a stream of its own then."""
+        if self._seen_once.get(id(function)) is function:
+            return True
+        try:
+            self._seen_once[id(function)] = function
+        except TypeError:
+            pass  # can't be referred to weakly (built-in methods): never the same object for sure
+        return False
+
+    def _drop(self, stream: Stream) -> None:
+        with self._lock:
+            self._streams = {key: found for key, found in self._streams.items() if found[1] is not stream}
+            self._apply = {key: found for key, found in self._apply.items() if found is not stream}
+
+
+def _is_importable(function: Callable[..., Any]) -> bool:
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", "")
+    if module is None or module == "__main__" or "." in name:
+        return False
+    return getattr(sys.modules.get(module), name, None) is function
+

@@ -1,0 +1,160 @@
+"""Blobs in and out over one link: offers, uploads, downloads, and files shared on one machine."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fallow.link.frames import (
+    BlobAt,
+    BlobChunk,
+    BlobKept,
+    BlobMissing,
+    BlobOffer,
+    BlobWanted,
+    FilesShared,
+    Refused,
+    SharesFiles,
+)
+from fallow.link.link import Link
+from fallow.link.transfer import send_blob
+from fallow.model.errors import FallowError, HubFull, TooLarge
+from fallow.model.ids import Digest
+
+if TYPE_CHECKING:
+    from fallow.hub.core.blob_house import BlobHouse
+    from fallow.state.blobs import BlobWriter
+
+MAX_BLOB_BYTES = 64 << 30
+"""Largest blob that a link may offer."""
+
+
+class BlobDesk:
+    """One per link. Several links may offer the same blob at once: the first uploads, the others wait for it."""
+
+    def __init__(self, house: "BlobHouse", link: Link, on_held: Callable[[Digest], None]) -> None:
+        """on_held: called when a blob that the sender wants held is kept (`BlobOffer.hold`)."""
+        self._house = house
+        self._link = link
+        self._on_held = on_held
+        self._writers: dict[Digest, BlobWriter] = {}
+        self._held: set[Digest] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.shares_files = False
+        self.is_closed = False
+
+    def on_frame(self, frame: object) -> bool:
+        """Handle a blob frame; return False if it is none."""
+        match frame:
+            case BlobOffer():
+                self._offered(frame)
+            case BlobChunk():
+                self._chunk(frame)
+            case BlobWanted():
+                self._wanted(frame)
+            case BlobMissing():
+                self._abandon(frame.digest)
+            case SharesFiles():
+                if hmac.compare_digest(frame.proof.encode(), self._house.proof.encode()):
+                    self.shares_files = True
+                    self._link.send(FilesShared(str(self._house.incoming)))
+            case _:
+                return False
+        return True
+
+    def close(self) -> None:
+        """The link is gone: let others go on with what it was uploading."""
+        self.is_closed = True
+        for digest in list(self._writers):
+            self._abandon(digest)
+        for task in self._tasks:
+            task.cancel()
+
+    def _offered(self, offer: BlobOffer) -> None:
+        digest = offer.digest
+        if offer.hold:
+            self._held.add(digest)
+        if self._house.blobs.size(digest) is not None:
+            self._kept(digest)
+            return
+        if not 0 <= offer.size <= MAX_BLOB_BYTES:
+            raise TooLarge(f"a blob of {offer.size} bytes is over the limit of {MAX_BLOB_BYTES} bytes")
+        if not self._house.has_room(offer.size):
+            raise HubFull(f"no room for a blob of {offer.size} bytes; accepted work is safe, try again later")
+        if offer.path is not None and self.shares_files:
+            self._spawn(self._adopt(digest, Path(offer.path)))
+        elif self._house.begin_upload(digest, self):
+            self.upload(digest, offer.size)
+        else:
+            self._house.wait_for_upload(digest, self, offer.size)
+
+    def upload(self, digest: Digest, size: int) -> None:
+        """Ask the other end for the blob, from where an earlier upload broke off."""
+        writer = self._writers[digest] = self._house.blobs.writer(digest, size)
+        if writer.offset >= size:
+            self._spawn(self._finish(digest))
+        else:
+            self._link.send(BlobWanted(digest, writer.offset))
+
+    def kept_elsewhere(self, digest: Digest) -> None:
+        """Another link has uploaded what this one offered."""
+        self._kept(digest)
+
+    def _chunk(self, chunk: BlobChunk) -> None:
+        writer = self._writers.get(chunk.digest)
+        if writer is None:
+            return  # refused or abandoned meanwhile
+        writer.write(chunk.offset, chunk.data)
+        if writer.offset >= writer.size:
+            self._spawn(self._finish(chunk.digest))
+
+    async def _finish(self, digest: Digest) -> None:
+        writer = self._writers.pop(digest)
+        try:
+            await self._house.off_loop(writer.finish)
+        except (FallowError, OSError) as error:
+            self._house.end_upload(digest, kept=False)
+            self._refuse(digest, error)
+            return
+        self._kept(digest)
+        self._house.end_upload(digest, kept=True)
+
+    async def _adopt(self, digest: Digest, path: Path) -> None:
+        try:
+            await self._house.off_loop(lambda: self._house.blobs.adopt(path, digest))
+        except (FallowError, OSError) as error:
+            self._refuse(digest, error)
+            return
+        self._kept(digest)
+
+    def _kept(self, digest: Digest) -> None:
+        if digest in self._held:
+            self._held.discard(digest)
+            self._on_held(digest)
+            self._house.after_commit(lambda: self._link.send(BlobKept(digest)))
+        else:
+            self._link.send(BlobKept(digest))
+
+    def _wanted(self, wanted: BlobWanted) -> None:
+        path = self._house.blobs.path(wanted.digest)
+        if path is None:
+            self._link.send(BlobMissing(wanted.digest, "the hub does not have it"))
+        elif self.shares_files:
+            self._link.send(BlobAt(wanted.digest, str(path)))
+        else:
+            self._spawn(send_blob(self._link, wanted.digest, path, wanted.offset))
+
+    def _abandon(self, digest: Digest) -> None:
+        if self._writers.pop(digest, None) is not None:
+            self._house.end_upload(digest, kept=False)
+
+    def _refuse(self, digest: Digest, error: Exception) -> None:
+        code = error.code if isinstance(error, FallowError) else HubFull.code
+        self._link.send(BlobMissing(digest, str(error)))
+        self._link.send(Refused(code, f"blob {digest[:12]}…: {error}"))
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,100 @@
+"""The hub's blobs as all its links see them: who is uploading what, room left, and sweeping."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from fallow.hub.core.journal import Journal
+from fallow.model.ids import Digest
+from fallow.state.blobs import BlobStore
+from fallow.state.state import State
+
+if TYPE_CHECKING:
+    from fallow.hub.core.blob_desk import BlobDesk
+
+FREE_SPACE_CHECK_S = 0.5
+"""How old a reading of the free space may be."""
+
+T = TypeVar("T")
+
+
+class BlobHouse:
+    """One per hub."""
+
+    def __init__(self, blobs: BlobStore, state: State, journal: Journal, folder: Path, reserve_bytes: int) -> None:
+        self.blobs = blobs
+        self.incoming = folder / "incoming"
+        self.proof = secrets.token_urlsafe(32)
+        self._state = state
+        self._journal = journal
+        self._probe = folder / f"probe-{secrets.token_hex(4)}"
+        self._reserve_bytes = reserve_bytes
+        self._free_bytes = 0
+        self._free_read_at = float("-inf")
+        self._uploads: dict[Digest, list[tuple[BlobDesk, int]]] = {}
+
+    @property
+    def probe(self) -> str:
+        """The file that another process on this machine can read to prove that it shares the filesystem."""
+        return str(self._probe)
+
+    def open(self) -> None:
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        for stale in self._probe.parent.glob("probe-*"):
+            stale.unlink(missing_ok=True)
+        self._probe.touch(mode=0o600)
+        self._probe.write_text(self.proof)
+
+    def close(self) -> None:
+        self._probe.unlink(missing_ok=True)
+
+    def has_room(self, size_bytes: int = 0) -> bool:
+        """Whether a submission of this size leaves the reserve for results of accepted work."""
+        now = time.monotonic()
+        if now - self._free_read_at > FREE_SPACE_CHECK_S:
+            self._free_bytes, self._free_read_at = self.blobs.free_bytes(), now
+        return self._free_bytes - size_bytes >= self._reserve_bytes
+
+    async def off_loop(self, work: Callable[[], T]) -> T:
+        """Run what may wait for a disk beside the loop; inline where nothing is durable."""
+        if self._state.is_durable:
+            return await asyncio.to_thread(work)
+        return work()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        self._journal.after_commit(callback)
+
+    def begin_upload(self, digest: Digest, desk: "BlobDesk") -> bool:
+        """Return True if nobody uploads this blob yet: then `desk` does."""
+        if digest in self._uploads:
+            return False
+        self._uploads[digest] = []
+        return True
+
+    def wait_for_upload(self, digest: Digest, desk: "BlobDesk", size: int) -> None:
+        self._uploads[digest].append((desk, size))
+
+    def end_upload(self, digest: Digest, *, kept: bool) -> None:
+        """The upload ended: tell those who wait, or let the next of them upload."""
+        waiting = [(desk, size) for desk, size in self._uploads.pop(digest, []) if not desk.is_closed]
+        if kept:
+            for desk, _ in waiting:
+                desk.kept_elsewhere(digest)
+        elif waiting:
+            (desk, size), *rest = waiting
+            self._uploads[digest] = rest
+            desk.upload(digest, size)
+
+    def sweep(self, candidates: Iterable[Digest]) -> None:
+        """Once all changes so far are durable, delete those of the blobs that no row refers to."""
+        digests = list(candidates)
+        if digests:
+            self._journal.after_commit(lambda: self._delete_unreferenced(digests))
+
+    def _delete_unreferenced(self, digests: list[Digest]) -> None:
+        for digest in self._state.unreferenced_blobs(digests):
+            if digest not in self._uploads:
+                self.blobs.delete(digest)

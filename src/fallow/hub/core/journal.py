@@ -1,0 +1,100 @@
+"""The one writer in front of the state: changes gather while a commit runs, then go as one group.
+
+With a durable state, commits run in one writer thread and cost one fsync per group, however much arrived
+meanwhile (group commit). Without, they are applied at once on the event loop.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from fallow.model.changes import Change
+from fallow.state.state import State
+
+_log = structlog.get_logger("fallow.hub")
+
+
+class Journal:
+    """Commits changes in order; callbacks run on the loop once everything appended before them is durable."""
+
+    def __init__(self, state: State, on_failure: Callable[[BaseException], None]) -> None:
+        """on_failure: called on the loop when a group was refused; the caller treats it as a crash of the hub."""
+        self._state = state
+        self._on_failure = on_failure
+        self._changes: list[Change] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self._writer: ThreadPoolExecutor | None = None
+        self._is_committing = False
+        self._is_scheduled = False
+        self._failed = False
+        self.commits = 0
+        """Groups committed since start, for metrics."""
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._state.is_durable:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="fallow-journal")
+
+    def append(self, change: Change) -> None:
+        """Commit this with the next group."""
+        self._changes.append(change)
+        if not self._is_scheduled and not self._is_committing:
+            self._schedule()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was appended so far is durable."""
+        self._callbacks.append(callback)
+        if not self._is_scheduled and not self._is_committing:
+            self._schedule()
+
+    async def barrier(self) -> None:
+        """Wait until everything that was appended so far is durable."""
+        if not self._changes and not self._is_committing:
+            return
+        done = self._loop.create_future()
+        self.after_commit(lambda: done.done() or done.set_result(None))
+        await done
+
+    async def stop(self) -> None:
+        """Commit what is left and end the writer."""
+        if not self._failed:
+            await self.barrier()
+        if self._writer is not None:
+            self._writer.shutdown(wait=True)
+
+    def _schedule(self) -> None:
+        # at the end of this turn of the loop, so that what one frame caused is one group
+        self._is_scheduled = True
+        self._loop.call_soon(self._commit)
+
+    def _commit(self) -> None:
+        self._is_scheduled = False
+        if self._failed:
+            return
+        changes, self._changes = self._changes, []
+        callbacks, self._callbacks = self._callbacks, []
+        if self._writer is None or not changes:
+            self._state.commit(changes)
+            self.commits += 1
+            for callback in callbacks:
+                callback()
+            return
+        self._is_committing = True
+        commit = self._loop.run_in_executor(self._writer, self._state.commit, changes)
+        commit.add_done_callback(lambda done: self._committed(done, callbacks))
+
+    def _committed(self, done: "asyncio.Future[None]", callbacks: list[Callable[[], None]]) -> None:
+        self._is_committing = False
+        error = done.exception()
+        if error is not None:
+            _log.error("commit failed", error=repr(error))
+            self._failed = True
+            self._on_failure(error)
+            return
+        self.commits += 1
+        for callback in callbacks:
+            callback()
+        if self._changes or self._callbacks:
+            self._commit()

@@ -1,0 +1,207 @@
+"""One connected node: its frames in, leases and acknowledgements out."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from fallow.hub.core.blob_desk import BlobDesk
+from fallow.link.frames import (
+    PROTOCOL_VERSION,
+    Acknowledged,
+    Beat,
+    Cancel,
+    Done,
+    Forget,
+    Grant,
+    NodeChanged,
+    NodeHello,
+    PageSent,
+    PageWanted,
+    Presents,
+    Printed,
+    Recall,
+    Refused,
+    Returned,
+    SpecSent,
+    SpecWanted,
+    TaskBroke,
+)
+from fallow.link.link import Link
+from fallow.model.errors import BadRequest, FallowError
+from fallow.model.ids import JobId, LeaseId, NodeId
+from fallow.model.lease import Lease
+from fallow.model.page import InputPage
+from fallow.model.ranges import RangeSet
+from fallow.model.token import Token
+
+if TYPE_CHECKING:
+    from fallow.hub.core.hub import Hub
+
+REMEMBERED_PAGES = 32
+"""Pages last sent to a node, which it keeps that many of; a lease on one of them goes without its bytes."""
+
+GRANT_BYTES = 256 * 1024
+"""Page bytes that travel inside a Grant; more go ahead of it."""
+
+_log = structlog.get_logger("fallow.hub")
+
+
+class NodeShell:
+    """Loops: frame → scheduler → effects."""
+
+    def __init__(self, hub: "Hub", link: Link, token: Token) -> None:
+        self._hub = hub
+        self._link = link
+        self.token = token
+        self.node: NodeId | None = None
+        self._specs_sent: set[JobId] = set()
+        self._pages_sent: OrderedDict[tuple[JobId, int], None] = OrderedDict()
+        self._blobs = BlobDesk(hub.house, link, lambda _digest: None)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Done: self._done,
+            Beat: self._beat,
+            Returned: self._returned,
+            TaskBroke: self._task_broke,
+            Presents: self._presents,
+            NodeChanged: self._changed,
+            PageWanted: self._page_wanted,
+            SpecWanted: self._spec_wanted,
+            Printed: self._printed,
+        }
+
+    def on_frame(self, frame: Any) -> None:
+        try:
+            if self.node is None:
+                self._hello(frame)
+                return
+            handler = self._handlers.get(type(frame))
+            if handler is not None:
+                handler(frame)
+            elif not self._blobs.on_frame(frame):
+                raise BadRequest(f"a node can't send {type(frame).__name__} here")
+        except FallowError as error:
+            _log.warning("node's frame refused", node=self.node, error=str(error))
+            self._link.send(Refused(error.code, str(error), getattr(frame, "job", None)))
+            if self.node is None:
+                self._link.close(str(error))
+
+    def on_closed(self, reason: str) -> None:
+        self._blobs.close()
+        if self.node is not None:
+            self._hub.node_gone(self.node, self)
+
+    def close(self, reason: str) -> None:
+        self._link.close(reason)
+
+    # --- what the hub tells ---
+
+    def grant(self, lease: Lease, pages: list[InputPage]) -> None:
+        """Send a lease, its job's spec if it is new here, and the pages that the node may lack."""
+        spec = None
+        if lease.job not in self._specs_sent:
+            self._specs_sent.add(lease.job)
+            spec = self._hub.book.specs.get(lease.job)
+            if spec is None:
+                return  # deleted meanwhile
+        fresh: list[InputPage] = []
+        for page in pages:
+            key = (page.job, page.start)
+            if key in self._pages_sent:
+                self._pages_sent.move_to_end(key)
+                continue
+            self._pages_sent[key] = None
+            fresh.append(page)
+        while len(self._pages_sent) > REMEMBERED_PAGES:
+            self._pages_sent.popitem(last=False)
+        size = sum(map(_size, fresh))
+        while fresh and size > GRANT_BYTES:  # the spec and all pages together may be over a message's limit
+            page = fresh.pop(0)
+            size -= _size(page)
+            self._link.send(PageSent(lease.job, (page,)))
+        self._link.send(Grant(lease, spec, tuple(fresh)))
+
+    def recall(self, lease: LeaseId, count: int) -> None:
+        self._link.send(Recall(lease, count))
+
+    def cancel(self, job: JobId, ranges: tuple[int, ...]) -> None:
+        self._link.send(Cancel(job, ranges))
+
+    def forget(self, job: JobId) -> None:
+        self._specs_sent.discard(job)
+        for key in [key for key in self._pages_sent if key[0] == job]:
+            del self._pages_sent[key]
+        self._link.send(Forget(job))
+
+    # --- frames ---
+
+    def _hello(self, hello: Any) -> None:
+        if not isinstance(hello, NodeHello):
+            raise BadRequest("the first frame of a node must be NodeHello")
+        if hello.version != PROTOCOL_VERSION:
+            raise BadRequest(
+                f"this node speaks protocol {hello.version}, the hub {PROTOCOL_VERSION}: install the same Fallow on both"
+            )
+        self.node = hello.node
+        self._link.send(self._hub.welcome())
+        self._hub.node_came(hello.node, hello.info, self)
+
+    def _done(self, done: Done) -> None:
+        hub = self._hub
+        assert self.node is not None
+        for page in done.pages:
+            if not 0 <= page.start < page.stop:
+                raise BadRequest(f"a result page over [{page.start}, {page.stop})")
+        if hub.scheduler.has_job(done.job):
+            hub.carry_out(hub.scheduler.on_results(self.node, done.lease, done.job, done.pages, hub.now()))
+        number = done.number
+        hub.journal.after_commit(lambda: self._link.send(Acknowledged(number)))
+
+    def _presents(self, presents: Presents) -> None:
+        assert self.node is not None
+        self._hub.carry_out(self._hub.scheduler.on_leases_presented(self.node, presents.leases, self._hub.now()))
+
+    def _beat(self, beat: Beat) -> None:
+        assert self.node is not None
+        scheduler = self._hub.scheduler
+        self._hub.carry_out(scheduler.on_heartbeat(self.node, beat.running, beat.leases, self._hub.now()))
+
+    def _returned(self, frame: Returned) -> None:
+        assert self.node is not None
+        unstarted = RangeSet.from_flat(frame.unstarted)
+        scheduler = self._hub.scheduler
+        self._hub.carry_out(scheduler.on_returned(self.node, frame.lease, frame.job, unstarted, self._hub.now()))
+
+    def _task_broke(self, frame: TaskBroke) -> None:
+        assert self.node is not None
+        scheduler = self._hub.scheduler
+        self._hub.carry_out(scheduler.on_task_broke(self.node, frame.lease, frame.job, frame.failure, self._hub.now()))
+
+    def _changed(self, frame: NodeChanged) -> None:
+        assert self.node is not None
+        scheduler = self._hub.scheduler
+        self._hub.carry_out(
+            scheduler.on_node_changed(self.node, frame.info, frame.accepting, frame.reason, self._hub.now())
+        )
+
+    def _page_wanted(self, frame: PageWanted) -> None:
+        async def answer() -> None:
+            for page in await self._hub.input_pages(frame.job, frame.start, frame.stop):
+                self._link.send(PageSent(frame.job, (page,)))
+
+        self._hub.spawn(answer())
+
+    def _spec_wanted(self, frame: SpecWanted) -> None:
+        spec = self._hub.book.specs.get(frame.job)
+        if spec is not None:
+            self._link.send(SpecSent(spec))
+        else:
+            self._link.send(Cancel(frame.job))
+
+    def _printed(self, frame: Printed) -> None:
+        self._hub.add_logs(frame.job, frame.entries)
+
+
+def _size(page: InputPage) -> int:
+    return 200 + (len(page.data) if page.data is not None else 0)

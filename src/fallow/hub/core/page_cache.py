@@ -1,0 +1,96 @@
+"""Input pages in memory, so that granting a lease rarely reads the database."""
+
+from bisect import bisect_right
+from collections import OrderedDict
+
+from fallow.model.ids import JobId
+from fallow.model.page import InputPage
+
+PAGE_OVERHEAD_BYTES = 200
+"""What a page costs in memory beside its bytes."""
+
+
+class PageCache:
+    """Least recently used pages go first, except those that are not committed yet: the database lacks them."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._pages: OrderedDict[tuple[JobId, int], InputPage] = OrderedDict()
+        self._starts: dict[JobId, list[int]] = {}
+        self._pinned: set[tuple[JobId, int]] = set()
+
+    def put(self, page: InputPage, *, pinned: bool) -> None:
+        """Keep a page. pinned: until `unpin`, it is not dropped."""
+        key = (page.job, page.start)
+        if key in self._pages:
+            return
+        self._pages[key] = page
+        self._bytes += _size(page)
+        starts = self._starts.setdefault(page.job, [])
+        if not starts or starts[-1] < page.start:
+            starts.append(page.start)
+        else:
+            starts.insert(bisect_right(starts, page.start), page.start)
+        if pinned:
+            self._pinned.add(key)
+        if self._bytes > self._limit_bytes:
+            self._shrink()
+
+    def unpin(self, job: JobId, start: int) -> None:
+        """The page is in the database now."""
+        self._pinned.discard((job, start))
+
+    def covering(self, job: JobId, start: int, stop: int) -> list[InputPage] | None:
+        """Return the pages that together cover `[start, stop)`; None if one is missing."""
+        starts = self._starts.get(job)
+        if starts is None:
+            return None
+        at = bisect_right(starts, start) - 1
+        pages: list[InputPage] = []
+        reached = start
+        while reached < stop:
+            if not 0 <= at < len(starts):
+                return None
+            key = (job, starts[at])
+            page = self._pages[key]
+            if not page.start <= reached < page.stop:
+                return None
+            self._pages.move_to_end(key)
+            pages.append(page)
+            reached = page.stop
+            at += 1
+        return pages
+
+    def forget(self, job: JobId) -> None:
+        """Drop the job's pages, pinned ones too."""
+        for start in self._starts.pop(job, ()):
+            key = (job, start)
+            self._bytes -= _size(self._pages.pop(key))
+            self._pinned.discard(key)
+
+    def drop_settled(self, job: JobId, stop: int) -> None:
+        """Drop the pages of tasks below `stop`: they have results and are not granted again."""
+        starts = self._starts.get(job, [])
+        count = 0
+        while count < len(starts) and self._pages[job, starts[count]].stop <= stop and (job, starts[count]) not in self._pinned:
+            self._bytes -= _size(self._pages.pop((job, starts[count])))
+            count += 1
+        del starts[:count]
+
+    def _shrink(self) -> None:
+        victims = []
+        for key, page in self._pages.items():
+            if self._bytes <= self._limit_bytes:
+                break
+            if key not in self._pinned:
+                self._bytes -= _size(page)
+                victims.append(key)
+        for key in victims:
+            del self._pages[key]
+            starts = self._starts[key[0]]
+            starts.pop(bisect_right(starts, key[1]) - 1)
+
+
+def _size(page: InputPage) -> int:
+    return PAGE_OVERHEAD_BYTES + (len(page.data) if page.data is not None else 0)
