@@ -117,6 +117,10 @@ class State(Protocol):
         """Return those of `candidates` that no row refers to."""
         ...
 
+    def blobs_held_by(self, holder: str) -> list[Digest]:
+        """Return the blobs that a job or session refers to (holder: its id); candidates for sweeping once it is gone."""
+        ...
+
     def close(self) -> None:
         """Release the state folder or the connection."""
         ...
