@@ -59,7 +59,7 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 -- every name is resolved by __getattr__ below
+__all__ = [
     "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "FallowError", "Forbidden", "Future", "Grid",
     "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists", "JobNotFound", "NotFound",
     "PicklingFailed", "Ref", "StateError", "StateInUse", "StateTooNew", "TaskCrashed", "TaskFailed", "TaskLostNodes",

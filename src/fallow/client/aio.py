@@ -145,7 +145,9 @@ class AsyncGrid:
     def filter(self, function: Callable[[T], Any], iterable: Iterable[T], /, **options: Any) -> AsyncJob[T]:
         return AsyncJob(self._opened.filter(function, iterable, **options))
 
-    async def reduce(self, op: Callable[[T, T], T], iterable: Iterable[T], initial: Any = _UNSET, /, **options: Any) -> T:
+    async def reduce(
+        self, op: Callable[[T, T], T], iterable: Iterable[T], initial: Any = _UNSET, /, **options: Any
+    ) -> T:
         source: Iterable[T] = iterable._job if isinstance(iterable, AsyncJob) else iterable
         return await asyncio.to_thread(lambda: self._opened.reduce(op, source, initial, **options))
 

@@ -41,7 +41,9 @@ def read_config() -> dict[str, str]:
         raise BadRequest(f"the config file {path} can't be read: {error}") from error
     for key, value in values.items():
         if key not in {"hub", "token", "token_file"} or not isinstance(value, str):
-            raise BadRequest(f"the config file {path}: {key} is not one of hub, token, token_file with a text in quotes")
+            raise BadRequest(
+                f"the config file {path}: {key} is not one of hub, token, token_file with a text in quotes"
+            )
     return values
 
 

@@ -31,7 +31,9 @@ FILE_BYTES = 1 << 20
 class GridCore:
     """Shared by `Grid`, its jobs, streams and futures."""
 
-    def __init__(self, engine: Engine, session: ClientSession, defaults: Mapping[str, Any], *, shows_progress: bool) -> None:
+    def __init__(
+        self, engine: Engine, session: ClientSession, defaults: Mapping[str, Any], *, shows_progress: bool
+    ) -> None:
         self.engine = engine
         self.session = session
         self._defaults = defaults

@@ -30,7 +30,7 @@ class GridExecutor(Executor):
         future.add_done_callback(self._pending.discard)
         return future
 
-    def map(  # type: ignore[override]
+    def map(
         self, fn: Callable[..., R], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[R]:
         """Apply `fn` as the built-in map does; `chunksize` is ignored: the grid chooses."""

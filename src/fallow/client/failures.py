@@ -13,7 +13,7 @@ _BY_KIND: dict[str, type[FallowError]] = {
 }
 
 
-class RemoteTraceback(Exception):  # noqa: N818 -- as multiprocessing and concurrent.futures call theirs
+class RemoteTraceback(Exception):
     """Shows where on the node a task's exception was raised, as the cause of the exception raised here."""
 
     def __init__(self, text: str) -> None:

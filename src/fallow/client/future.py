@@ -7,7 +7,8 @@ the page that it arrived in until it is asked for.
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future as StandardFuture
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as StandardFuture
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from typing import Any, Generic, TypeVar
 
@@ -34,9 +35,9 @@ class Future(StandardFuture[T]):
     """The pending result of `Grid.submit`. Cancelling it stops the task even while it runs."""
 
     # Class attributes stand for the initial state, so that a fresh future holds two references and nothing else.
-    _condition = _Lazy(threading.Condition)  # type: ignore[assignment]
-    _waiters = _Lazy(list)
-    _done_callbacks = _Lazy(list)
+    _condition = _Lazy(threading.Condition)
+    _waiters: _Lazy[list[Any]] = _Lazy(list)
+    _done_callbacks: _Lazy[list[Any]] = _Lazy(list)
     _state = PENDING
     _result: Any = None
     _exception: BaseException | None = None

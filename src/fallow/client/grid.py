@@ -61,7 +61,9 @@ class Grid:
         """
         is_embedded = state is not None or slots is not None
         if is_embedded and hub is not None:
-            raise BadRequest("state= and slots= are for an embedded grid; leave out the hub's address, or leave out these")
+            raise BadRequest(
+                "state= and slots= are for an embedded grid; leave out the hub's address, or leave out these"
+            )
         if slots is not None and (not isinstance(slots, int) or slots < 1):
             raise BadRequest(f"slots={slots!r} is not a whole number of at least 1")
         address = None if is_embedded else find_hub(hub, token, token_file)
@@ -95,7 +97,9 @@ class Grid:
         found: Future[R] = self._streams.submit(function, args, kwargs, self._defaults)
         return found
 
-    def map(self, function: Callable[..., R], iterable: Iterable[Any], /, *more: Iterable[Any], **options: Any) -> Job[R]:
+    def map(
+        self, function: Callable[..., R], iterable: Iterable[Any], /, *more: Iterable[Any], **options: Any
+    ) -> Job[R]:
         """Apply `function` to every item (with several iterables: to one item of each), as the built-in map does.
 
         The job starts at once and its results come in order. Options: requires, priority, retries, max_retries,
@@ -150,9 +154,7 @@ class Grid:
         view._is_view = True
         return view
 
-    def _job(
-        self, kind: StageKind, function: Callable[..., Any], source: Source, options: dict[str, Any]
-    ) -> Job[Any]:
+    def _job(self, kind: StageKind, function: Callable[..., Any], source: Source, options: dict[str, Any]) -> Job[Any]:
         self._check_open()
         job: Job[Any] = Job(self._core, ((kind, function),), source, self._core.options(options))
         job._start_soon()
@@ -163,7 +165,7 @@ class Grid:
     def job(self, name: str) -> Job[Any]:
         """Return a job by name or id, made by this or any other process. Raises JobNotFound."""
         self._check_open()
-        info = self._core.ask("job", name, JobInfo)
+        info: JobInfo = self._core.ask("job", name, JobInfo)
         options = msgspec.structs.replace(self._defaults, name=info.spec.name)
         stages = tuple((kind, _unknown) for kind in info.spec.stages)
         job: Job[Any] = Job(self._core, stages, AttachedSource(info), options, info=info)
@@ -257,4 +259,3 @@ def _shut(engine: Engine, session: ClientSession, close: Callable[[], Any]) -> N
         except TimeoutError:
             print("fallow: closing took too long and was given up", file=sys.stderr)  # noqa: T201 -- loggers may be gone
         engine.stop()
-

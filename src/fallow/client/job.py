@@ -158,7 +158,8 @@ class Job(Generic[T]):
         nothing to fold and no `initial`.
         """
         job: Job[T] = self._chain("reduce", op, {})
-        return job._fold(op, initial, timeout)
+        folded: T = job._fold(op, initial, timeout)
+        return folded
 
     def _fold(self, op: Callable[[T, T], T], initial: Any, timeout: float | None) -> T:
         partials = self._values(OrderedReader, return_exceptions=False, timeout=timeout)
@@ -282,9 +283,12 @@ class Job(Generic[T]):
         self._state.gate.open_wide()
         state = self._state
         with self._cancelling(), state.condition:
-            return state.condition.wait_for(
-                lambda: state.error is not None or (state.progress is not None and state.progress.ended), timeout
-            ) and self._raise_if_failed()
+            return (
+                state.condition.wait_for(
+                    lambda: state.error is not None or (state.progress is not None and state.progress.ended), timeout
+                )
+                and self._raise_if_failed()
+            )
 
     def _raise_if_failed(self) -> bool:
         if self._state.error is not None:
@@ -395,8 +399,11 @@ class Job(Generic[T]):
         found: list[LogEntry] = []
         after: int | None = 0
         while after is not None:
-            entries, after = self._core.ask("logs", self._id, tuple[list[LogEntry], int | None], after=after)
-            found += entries
+            page: tuple[list[LogEntry], int | None] = self._core.ask(
+                "logs", self._id, tuple[list[LogEntry], int | None], after=after
+            )
+            found += page[0]
+            after = page[1]
         return found
 
     def explain(self) -> list[str]:
@@ -438,7 +445,7 @@ class Source(ABC):
     def inputs(self) -> Inputs:
         """Return what goes into the spec."""
 
-    def check_not_taken(self, label: str) -> None:
+    def check_not_taken(self, label: str) -> None:  # noqa: B027 -- most can be read any number of times
         """Raise BadRequest if a chained job has taken the inputs, which can be read only once."""
 
 
@@ -518,9 +525,7 @@ async def _start(
             assert source.length is not None
             session.seal(feed, source.length)
         elif isinstance(source, ItemSource):
-            threading.Thread(
-                target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True
-            ).start()
+            threading.Thread(target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True).start()
         return None
     except FallowError as error:
         state.on_error(error)

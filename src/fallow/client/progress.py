@@ -54,7 +54,9 @@ class ProgressBar:
             self._bar.start()
         progress = self._state.progress
         if progress is not None and self._task is not None:
-            self._bar.update(self._task, completed=progress.settled, total=progress.size, failed=_failed(progress.failed))
+            self._bar.update(
+                self._task, completed=progress.settled, total=progress.size, failed=_failed(progress.failed)
+            )
 
     def close(self) -> None:
         if self._bar is not None:

@@ -145,4 +145,3 @@ def end_error(progress: JobProgress, name: str) -> BaseException | None:
             f"job {name}: the client that fed it went away after {progress.accepted} inputs; their results are complete"
         )
     return None
-

@@ -12,7 +12,7 @@ from fallow.model.page import StoredPage
 from fallow.slot.pages import decode
 
 
-class FilteredOut(Exception):  # noqa: N818 -- never leaves the client
+class FilteredOut(Exception):
     """The index was filtered out: it has neither a value nor a failure."""
 
 

@@ -152,8 +152,6 @@ class ClientSession:
         wait_s = RETRY_FIRST_S
         while not self._closed:
             await self._lost.wait()
-            if self._closed:
-                return
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             try:
                 await self._dial()
@@ -386,7 +384,9 @@ class ClientSession:
             case WaitingBecause():
                 feed = self._feeds.get(frame.job)
                 if feed is not None:
-                    _log.warning("%s is waiting: %s", feed.spec.name or feed.spec.function_name, "; ".join(frame.reasons))
+                    _log.warning(
+                        "%s is waiting: %s", feed.spec.name or feed.spec.function_name, "; ".join(frame.reasons)
+                    )
             case FilesShared():
                 self.incoming = Path(frame.incoming)
             case Welcome():
@@ -480,4 +480,3 @@ class ClientSession:
             self._send(AddInput(page))
         if feed.sealed is not None:
             self._send(Seal(feed.spec.id, feed.sealed))
-

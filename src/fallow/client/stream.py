@@ -1,5 +1,6 @@
 """Single submits as a streaming job: calls gather into pages, results spread over futures."""
 
+import contextlib
 import sys
 import threading
 import warnings
@@ -82,7 +83,7 @@ class Stream:
                 "however many calls use it",
                 stacklevel=4,
             )
-        call = (data, self._core.digests(digests) if digests else ())
+        call = (data, self._core.digests(tuple(digests)) if digests else ())
         with self._lock:
             while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
                 self._room.wait()
@@ -257,7 +258,9 @@ class StreamBook:
         self._apply: dict[Options, Stream] = {}
         self._seen_once: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
-    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Any:
+    def submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+    ) -> Any:
         """Queue one call and return its future."""
         while True:
             stream = self._find(function, options)
@@ -279,17 +282,17 @@ class StreamBook:
                 return stream
             apply = self._apply.get(options)
             if apply is None:
-                apply = self._apply[options] = Stream(self._core, "apply", callable, options)  # unused: items bring their own
+                apply = self._apply[options] = Stream(
+                    self._core, "apply", callable, options
+                )  # unused: items bring their own
             return apply
 
     def _was_seen(self, function: Callable[..., Any]) -> bool:
         """Whether this very object was submitted before; it is worth a stream of its own then."""
         if self._seen_once.get(id(function)) is function:
             return True
-        try:
+        with contextlib.suppress(TypeError):  # some can't be referred to weakly: never the same object for sure
             self._seen_once[id(function)] = function
-        except TypeError:
-            pass  # can't be referred to weakly (built-in methods): never the same object for sure
         return False
 
     def _drop(self, stream: Stream) -> None:
@@ -304,4 +307,3 @@ def _is_importable(function: Callable[..., Any]) -> bool:
     if module is None or module == "__main__" or "." in name:
         return False
     return getattr(sys.modules.get(module), name, None) is function
-

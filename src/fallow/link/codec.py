@@ -16,7 +16,9 @@ def encode_frame(frame: Any) -> bytes:
     """Encode one frame; raises TooLarge if it could not travel in a message of its own."""
     data = _encoder.encode(frame)
     if len(data) > MAX_MESSAGE_BYTES - 8:
-        raise TooLarge(f"a {type(frame).__name__} frame of {len(data)} bytes is over the limit of {MAX_MESSAGE_BYTES} bytes")
+        raise TooLarge(
+            f"a {type(frame).__name__} frame of {len(data)} bytes is over the limit of {MAX_MESSAGE_BYTES} bytes"
+        )
     return data
 
 

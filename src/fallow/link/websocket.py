@@ -105,9 +105,7 @@ class _QueueingLink:
                 continue
             await self._wake.wait()
 
-    async def _pump(
-        self, get: Callable[[], Awaitable[bytes | None]], put: Callable[[bytes], Awaitable[None]]
-    ) -> str:
+    async def _pump(self, get: Callable[[], Awaitable[bytes | None]], put: Callable[[bytes], Awaitable[None]]) -> str:
         """Read and write until the connection ends; return why."""
         await self._started.wait()
         writer = asyncio.create_task(self._write(put))
@@ -243,5 +241,7 @@ async def serve_websocket(
         reason = await link._pump(get, put)
     finally:
         with contextlib.suppress(Exception):  # it may be gone already
-            await send({"type": "websocket.close", "code": 1000, "reason": reason.encode()[:100].decode(errors="ignore")})
+            await send(
+                {"type": "websocket.close", "code": 1000, "reason": reason.encode()[:100].decode(errors="ignore")}
+            )
         link._closed(reason)

@@ -113,4 +113,3 @@ Change = (
     AddJob | AddInputs | SealJob | AddResults | SaveSettled | EndJob | DeleteJob | AddLease | EndLease
     | AddLogs | AddToken | RevokeToken | HoldBlob | DropSession
 )  # fmt: skip
-

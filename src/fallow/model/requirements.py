@@ -20,7 +20,9 @@ def parse_size(value: int | str, what: str = "memory") -> int:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2].upper() not in _UNITS:
-        raise BadRequest(f"{what}={value!r} is not a size: write it as bytes (4000000000) or with a unit (\"4GB\", \"512MiB\")")
+        raise BadRequest(
+            f'{what}={value!r} is not a size: write it as bytes (4000000000) or with a unit ("4GB", "512MiB")'
+        )
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fallow.link.frames import (
     BlobAt,
@@ -154,7 +154,7 @@ class BlobDesk:
         self._link.send(BlobMissing(digest, str(error)))
         self._link.send(Refused(code, f"blob {digest[:12]}…: {error}"))
 
-    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -27,8 +27,9 @@ from fallow.link.frames import (
     Seal,
     Unwatch,
     WaitingBecause,
+)
+from fallow.link.frames import (
     Watch as WatchFrame,
-    Welcome,
 )
 from fallow.link.link import Link
 from fallow.model.changes import HoldBlob

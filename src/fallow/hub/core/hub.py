@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import blake3
@@ -66,6 +67,7 @@ MAX_PAGE_ITEMS = 1 << 20
 MAX_JOB_TASKS = 1 << 48
 """Tasks per job; indices stay far inside 64 bits everywhere."""
 LOG_BYTES_PER_JOB = 64 << 20
+PARENT_READ_BYTES = 4 << 20
 PROGRESS_S = 0.2
 """How often watchers hear of progress while a job runs."""
 HOUSEKEEPING_S = 60.0
@@ -172,7 +174,7 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for shell in [*self._clients, *self._nodes.values()]:
+        for shell in self._shells():
             shell.close("the hub is stopping; it will be back")
         await self.journal.stop()
         self.house.close()
@@ -204,7 +206,7 @@ class Hub:
         # A failed commit is a crash: what was told since the last commit can't be kept. Whoever runs the hub starts
         # it again on the same state; nodes and clients reconnect and present what they hold.
         self._failure = error
-        for shell in [*self._clients, *self._nodes.values()]:
+        for shell in self._shells():
             shell.close("the hub can't write its state and starts again")
         self.stopped.set()
 
@@ -217,7 +219,7 @@ class Hub:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             limit = time.time() - self.settings.retention_s
-            for job in await self.read(lambda: self.state.ended_jobs(limit=1000, before=limit)):
+            for job in await self.read(partial(self.state.ended_jobs, limit=1000, before=limit)):
                 self.delete(job.spec)
 
     # --- links ----------------------------------------------------------------------------------
@@ -231,6 +233,9 @@ class Hub:
         else:
             node = NodeShell(self, link, token)
             link.start(node.on_frame, node.on_closed)
+
+    def _shells(self) -> list[ClientShell | NodeShell]:
+        return [*self._clients, *self._nodes.values()]
 
     def welcome(self) -> Welcome:
         return Welcome(PROTOCOL_VERSION, self.epoch, fallow.__version__, self.house.probe)
@@ -317,7 +322,13 @@ class Hub:
             return spec
         # ended long ago: only its id and name matter for deletion
         return JobSpec(
-            id=job, name=like.name, owner=like.owner, stages=("map",), function=Digest(""), function_name="", inputs=Pages()
+            id=job,
+            name=like.name,
+            owner=like.owner,
+            stages=("map",),
+            function=Digest(""),
+            function_name="",
+            inputs=Pages(),
         )
 
     def _check_parent(self, parent: JobId, spec: JobSpec) -> None:
@@ -345,7 +356,9 @@ class Hub:
         if not isinstance(self.book.specs[job].inputs, Pages):
             raise BadRequest("this job takes no pages of inputs")
         if page.data is not None and len(page.data) > INLINE_BYTES:
-            raise TooLarge(f"an input page of {len(page.data)} bytes is over the limit of {INLINE_BYTES}; send it as a blob")
+            raise TooLarge(
+                f"an input page of {len(page.data)} bytes is over the limit of {INLINE_BYTES}; send it as a blob"
+            )
         for digest in (*page.refs, *((page.blob,) if page.blob is not None else ())):
             if self.blobs.size(digest) is None:
                 raise NotFound(f"the hub lacks blob {digest[:12]}… of an input; offer it first")
@@ -537,9 +550,8 @@ class Hub:
         found: list[InputPage] = []
         after: int | None = 0
         while after is not None:
-            at = after
             stored, after = await self.read(
-                lambda: self.state.result_pages(parent, [(start, stop)], after=at, limit_bytes=4 << 20)
+                partial(self.state.result_pages, parent, [(start, stop)], after=after, limit_bytes=PARENT_READ_BYTES)
             )
             for each in stored:
                 page = each.page
@@ -720,7 +732,7 @@ class Hub:
         return self.scheduler.nodes()
 
     async def keep_blob(self, chunks: AsyncIterator[bytes], token: Token) -> tuple[Digest, int]:
-        """Keep a blob of up to INLINE_BYTES × 64 that comes as chunks; return its digest and size in bytes."""
+        """Keep a blob of up to 64 INLINE_BYTES that comes as chunks; return its digest and size in bytes."""
         data = bytearray()
         async for chunk in chunks:
             data += chunk
@@ -747,7 +759,7 @@ class Hub:
         """Revoke a token and close its links; raises NotFound."""
         token = self._tokens.revoke(token_id)
         self.journal.append(RevokeToken(token_id))
-        for shell in [*self._clients, *self._nodes.values()]:
+        for shell in self._shells():
             if shell.token.id == token.id:
                 shell.close("this token was revoked")
         await self.journal.barrier()
@@ -766,4 +778,3 @@ class Hub:
 def _owner(token: Token) -> str | None:
     """Whose jobs the token may see: None means everyone's."""
     return None if token.role == "admin" else token.id
-

@@ -53,9 +53,9 @@ class Journal:
         """Wait until everything that was appended so far is durable."""
         if not self._changes and not self._is_committing:
             return
-        done = self._loop.create_future()
-        self.after_commit(lambda: done.done() or done.set_result(None))
-        await done
+        done = asyncio.Event()
+        self.after_commit(done.set)
+        await done.wait()
 
     async def stop(self) -> None:
         """Commit what is left and end the writer."""

@@ -73,7 +73,11 @@ class PageCache:
         """Drop the pages of tasks below `stop`: they have results and are not granted again."""
         starts = self._starts.get(job, [])
         count = 0
-        while count < len(starts) and self._pages[job, starts[count]].stop <= stop and (job, starts[count]) not in self._pinned:
+        while (
+            count < len(starts)
+            and self._pages[job, starts[count]].stop <= stop
+            and (job, starts[count]) not in self._pinned
+        ):
             self._bytes -= _size(self._pages.pop((job, starts[count])))
             count += 1
         del starts[:count]
