@@ -216,6 +216,11 @@ class MemoryState:
             used = set().union(*self._job_blobs.values(), *self._session_blobs.values())
         return [digest for digest in candidates if digest not in used]
 
+    def blobs_held_by(self, holder: str) -> list[Digest]:
+        with self._lock:
+            of_job = self._job_blobs.get(JobId(holder), set())
+            return sorted(of_job | self._session_blobs.get(SessionId(holder), set()))
+
     def close(self) -> None:
         with self._lock:
             for job in self._jobs.values():

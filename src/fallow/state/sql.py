@@ -155,6 +155,12 @@ class SqlState:
                 used.update(reader.scalars(union(of_jobs, of_sessions)))
         return [digest for digest in candidates if digest not in used]
 
+    def blobs_held_by(self, holder: str) -> list[Digest]:
+        of_job = select(job_blobs.c.digest).join(jobs, job_blobs.c.job == jobs.c.number).where(jobs.c.id == holder)
+        of_session = select(session_blobs.c.digest).where(session_blobs.c.session == holder)
+        with self._reader() as reader:
+            return [Digest(digest) for digest in sorted(reader.scalars(union(of_job, of_session)))]
+
     def close(self) -> None:
         self._writer = self._readers = None
         self._database.close()
