@@ -1,0 +1,140 @@
+"""The end of a job: idle nodes take over what others have not started, or try again what others are slow at.
+
+Recall comes first, since it costs nothing: unstarted tasks move from the lease that would end last. When nothing
+can be recalled, running tasks get a second attempt where the time left of the first exceeds the expected time of a
+copy (LATE: Zaharia et al., 2008). The time left of a task is judged from all the tasks of its job that were as long.
+"""
+
+from heapq import heappop, heappush
+from itertools import islice
+
+from fallow.scheduler.books import Books
+from fallow.scheduler.effects import RecallLease
+from fallow.scheduler.job_state import JobState
+from fallow.scheduler.lease_state import LeaseState
+from fallow.scheduler.node_state import NodeState
+
+JOBS_SCANNED = 8
+"""Jobs of a class in their tail that an idle node looks at in one event."""
+
+LEASES_POPPED = 8
+"""Leases with the most to do that are looked at for one recall."""
+
+LONGEST_GAP_S = 2.0
+"""Idle nodes that find nothing to take over look again at least this often."""
+
+
+def take_over(books: Books, node: NodeState) -> bool:
+    """Let a node with room take over work of jobs in their tail; True if there was some."""
+    found = waits = False
+    for work_class in [each for each, rank in node.ranks.items() if rank >= 0]:
+        if len(work_class.ready) < 2:
+            continue
+        for job in list(islice(work_class.tail.values(), JOBS_SCANNED)):
+            waits = True
+            if _recall(books, job, node) or (node.room(work_class) and _copy(books, job, node)):
+                found = True
+                break
+    if waits and books.tick_mono is None:
+        books.tick_mono = books.now + books.tick_gap_s
+    return found
+
+
+def tick(books: Books) -> None:
+    """Let idle nodes look again, the fastest first; less often while they find nothing."""
+    books.tick_mono = None
+    found = False
+    for work_class in books.classes.values():
+        if work_class.tail:
+            for node in work_class.hungry.best(books.settings.scan, 0):
+                found |= take_over(books, node)
+                books.rank(node, work_class)
+    books.tick_gap_s = books.settings.tick_s if found else min(LONGEST_GAP_S, books.tick_gap_s * 2)
+
+
+def _recall(books: Books, job: JobState, node: NodeState) -> bool:
+    """Ask the node whose lease of the job would end last for a part of what it has not started."""
+    heap, looked_at, found = job.backlog, [], False
+    for _ in range(min(LEASES_POPPED, len(heap))):
+        ends, lease_id, lease = heappop(heap)
+        unstarted = len(lease.unfinished) - lease.reserved
+        if lease_id not in job.leases or unstarted <= 0:
+            continue
+        looked_at.append((ends, lease_id, lease))
+        if lease.recall_until > books.now or lease.node is node or not lease.node.may_be_granted or lease.copies:
+            continue
+        if _wait_s(books, lease, unstarted) >= books.settings.recall_min_s:
+            mine, theirs = books.speed(job, node), books.speed(job, lease.node)
+            count = max(1, round(unstarted * mine / (mine + theirs)))
+            lease.recall_until = books.now + books.settings.recall_timeout_s
+            books.effects.append(RecallLease(lease.node.id, lease.id, count))
+            found = True
+            break
+    for entry in looked_at:
+        heappush(heap, entry)
+    return found
+
+
+def _wait_s(books: Books, lease: LeaseState, unstarted: int) -> float:
+    """Return how long the last unstarted task of the lease would wait where it is.
+
+    At least as long as the lease has made no progress: what is slow so far stays slow.
+    """
+    each = books.seconds_per_task(lease.job, lease.node) or 0.0
+    slots = lease.node.capacity.get(lease.job.work_class, 1)
+    return max(unstarted * each / slots, books.now - lease.moved_mono)
+
+
+def _copy(books: Books, job: JobState, node: NodeState) -> bool:
+    """Make a second attempt at the running task that gains most by it on this node, if one does."""
+    if not job.spec.speculate or (books.now < job.next_copy_scan and node.speed_step <= job.copy_scan_step):
+        return False
+    best: tuple[float, LeaseState, int, int] | None = None
+    for lease in islice(job.leases.values(), books.settings.scan):
+        if lease.original is None and lease.node is not node and lease is not lease.node.alone:
+            for gain, start, stop in _gains(books, lease, node):
+                if best is None or gain > best[0]:
+                    best = (gain, lease, start, stop)
+    if best is None:
+        job.next_copy_scan, job.copy_scan_step = books.now + books.tick_gap_s, node.speed_step
+        return False
+    books.grant(job, node, best[2], best[3], original=best[1])
+    return True
+
+
+def _gains(books: Books, lease: LeaseState, node: NodeState) -> list[tuple[float, int, int]]:
+    """Return the tasks of the lease that a copy on `node` is expected to finish sooner, and by how many seconds."""
+    job, settings, gains = lease.job, books.settings, []
+    if job.spec.reduces:
+        return _gain_of_partial(books, lease, node)
+    here, there = books.speed(job, node), books.speed(job, lease.node)
+    for index, since in lease.started():
+        if any(index in copy.unfinished for copy in lease.copies):
+            continue
+        age_s = max(0.0, books.now - since)
+        total = job.times.total_given(age_s * there)
+        if total is not None:
+            left_s, copy_s = total / there - age_s, total / here
+        elif job.times.measured:  # longer than any before: as much again, unless the node is to blame
+            left_s, copy_s = age_s, job.times.largest / here
+        else:
+            continue
+        if left_s > settings.copy_gain * copy_s and left_s - copy_s > settings.copy_min_s:
+            gains.append((left_s - copy_s, index, index + 1))
+    return gains
+
+
+def _gain_of_partial(books: Books, lease: LeaseState, node: NodeState) -> list[tuple[float, int, int]]:
+    """As `_gains`, for a lease that is folded into one partial: it can only be repeated whole."""
+    job, settings = lease.job, books.settings
+    mean = job.times.mean
+    if mean is None or lease.copies or lease.unfinished.run_count != 1:
+        return []
+    work = len(lease.unfinished) * mean
+    slots = node.capacity[job.work_class]
+    age_s, copy_s = books.now - lease.moved_mono, work / books.speed(job, node) / slots
+    expected_s = work / books.speed(job, lease.node) / max(1, lease.reserved)
+    left_s = expected_s - age_s if expected_s > age_s else age_s
+    if left_s > settings.copy_gain * copy_s and left_s - copy_s > settings.copy_min_s:
+        return [(left_s - copy_s, lease.unfinished.first, lease.unfinished.end)]
+    return []
