@@ -28,10 +28,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class BlobWriter(Protocol):
     """One upload. It holds no file open: one that breaks off is simply dropped, and gone on with by a new writer."""
 
-    offset: int
-    """Bytes that are there already, from an earlier upload too; write goes on from here."""
     size: int
     """Bytes that the blob will have."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes that are there already, from an earlier upload too; `write` goes on from here."""
+        ...
 
     def write(self, offset: int, data: bytes) -> None:
         """Add bytes at `offset`; what is there already is skipped.
@@ -53,6 +56,11 @@ class BlobStore(Protocol):
 
     Raise BadRequest for what is no digest: 64 hex digits in lower case.
     """
+
+    @property
+    def incoming(self) -> Path:
+        """Folder where other processes of this machine put files to `adopt`; made by whoever announces it."""
+        ...
 
     def path(self, digest: Digest) -> Path | None:
         """Return a local, read-only file that holds the blob; None if there is no such blob."""
@@ -119,12 +127,15 @@ class LocalBlobs:
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         """Name the folder, made when first needed. durable: fsync what is stored, and the names of it."""
-        self.incoming = folder / "incoming"
         self._folder = folder
         self._blobs = folder / "blobs"
         self._partial = folder / "partial"
         self._is_durable = durable
         self._writers: WeakValueDictionary[Digest, _LocalWriter] = WeakValueDictionary()
+
+    @property
+    def incoming(self) -> Path:
+        return self._folder / "incoming"
 
     def path(self, digest: Digest) -> Path | None:
         path = self._place(digest)
@@ -153,7 +164,7 @@ class LocalBlobs:
     def keep_bytes(self, data: bytes) -> Digest:
         digest = Digest(blake3(data).hexdigest())
         if not self.has_durably(digest):
-            self._keep(digest, lambda path: path.write_bytes(data))
+            self.publish(digest, lambda path: path.write_bytes(data))
         return digest
 
     def writer(self, digest: Digest, size: int) -> BlobWriter:
@@ -170,7 +181,7 @@ class LocalBlobs:
             raise BadRequest(f"{path} is not in {self.incoming}")
         if not self.has_durably(digest):
             # Renamed first: what is checked then, in a folder of our own, can't be exchanged any more.
-            self._keep(digest, lambda private: self._take(path, private), check=True)
+            self.publish(digest, lambda private: self._take(path, private), check=True)
         path.unlink(missing_ok=True)
 
     def delete(self, digest: Digest) -> None:
@@ -211,23 +222,18 @@ class LocalBlobs:
         """Return whether no other writer has taken the upload over."""
         return self._writers.get(writer.digest) is writer
 
-    def promote(self, path: Path, digest: Digest) -> None:
-        """Make a blob of a finished partial file, which is gone then, whether its digest is right or not."""
-        self._keep(digest, path.rename, check=True)
+    def publish(self, digest: Digest, fill: Callable[[Path], object], *, check: bool = False) -> None:
+        """Let `fill` make a private file and publish it as a blob; durable when it returns.
 
-    def _place(self, digest: Digest) -> Path:
-        check_digest(digest)
-        return self._blobs / digest[:2] / digest
-
-    def _keep(self, digest: Digest, fill: Callable[[Path], object], *, check: bool = False) -> None:
-        """Let `fill` make a private file, and publish it under its digest; durable when it returns."""
+        check: whether the digest is yet to be verified; raises BadRequest, with the file gone, if it is another.
+        """
         self._make(self._partial)
         place = self._place(digest)
         private = self._partial / f"{digest}.{secrets.token_hex(8)}"
         try:
             fill(private)
             if check and (found := digest_of_file(private)) != digest:
-                raise BadRequest(f"the bytes of blob {digest[:12]}… were damaged on the way: they are {found[:12]}…")
+                raise BadRequest(f"these are not the bytes of blob {digest[:12]}…: their digest is {found[:12]}…")
             if self._is_durable:
                 _sync_file(private)
             private.chmod(0o444)
@@ -237,6 +243,10 @@ class LocalBlobs:
                 sync_folder(place.parent)
         finally:
             private.unlink(missing_ok=True)
+
+    def _place(self, digest: Digest) -> Path:
+        check_digest(digest)
+        return self._blobs / digest[:2] / digest
 
     def _take(self, path: Path, private: Path) -> None:
         try:
@@ -298,7 +308,7 @@ class _LocalWriter:
             self._path.unlink(missing_ok=True)
             return
         self._path.touch()  # an empty blob was never written
-        self._store.promote(self._path, self.digest)
+        self._store.publish(self.digest, self._path.rename, check=True)
 
     def _check_current(self) -> None:
         if not self._store.is_current(self):
