@@ -30,7 +30,7 @@ class Choice(StrEnum):
 
 
 @app.command()
-def demo(  # noqa: PLR0917 -- typer passes by keyword
+def demo(
     program: Annotated[
         Choice,
         typer.Argument(

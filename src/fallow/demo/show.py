@@ -50,7 +50,7 @@ def run(program: Program, screen: Screen, *, nodes: int, kill: bool, compare: bo
     figures = Figures(program.name, len(program.inputs), nodes)
     screen.say(f"{program.title}: {figures.tasks:,} tasks")
     alone = _run_alone(program, screen, figures) if compare else None
-    with _fleet(nodes, screen) as fleet, Grid(fleet.url, token=fleet.token) as grid:
+    with _fleet(nodes, screen) as fleet, Grid(fleet.url, token=fleet.token, progress=False) as grid:
         results = _run_on(fleet, grid, program, screen, figures, kill=kill)
     verdict = program.judge(results)
     for line in verdict.lines:
