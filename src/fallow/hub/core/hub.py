@@ -60,7 +60,7 @@ from fallow.scheduler.effects import (
 )
 from fallow.scheduler.scheduler import Scheduler
 from fallow.state.blobs import BlobStore
-from fallow.state.state import EndedJob, State
+from fallow.state.state import EndedJob, Recovered, State
 
 MAX_PAGE_ITEMS = 1 << 20
 """Items that one input page may claim to hold."""
@@ -109,7 +109,6 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._log_bytes: dict[JobId, int] = {}
         self._ending: dict[JobId, SaveSettled] = {}
-        self._sealed_early: set[JobId] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
@@ -120,19 +119,10 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         recovered = await self.house.off_loop(self.state.recover)
         self.epoch = recovered.epoch
-        self.scheduler = Scheduler(epoch=recovered.epoch)
+        self.scheduler = Scheduler(epoch=recovered.epoch, unix_offset_s=time.time() - self.now())
         self.journal.start()
         self.house.open()
-        now = self.now()
-        for job in recovered.jobs:
-            self.scheduler.restore(job, now)
-            self.book.add(job.spec)
-            if isinstance(job.spec.inputs, ResultsOf):
-                self.book.add_reader(job.spec.inputs.parent, job.spec.id)
-        for lease, node in recovered.leases:
-            self.scheduler.restore_lease(lease, node, now)
-        for job in recovered.jobs:
-            self._adopt_into_session(job.spec)
+        await self._restore(recovered)
         for session_id in recovered.sessions:
             self.sessions.went(self.sessions.get(session_id, ""))
         ended = await self.house.off_loop(lambda: self.state.ended_jobs(limit=LISTED_ENDED_JOBS))
@@ -147,6 +137,42 @@ class Hub:
         await self.journal.barrier()
         self.spawn(self._housekeeping())
         self._schedule_timer()
+
+    async def _restore(self, recovered: Recovered) -> None:
+        """Give the scheduler what the last hub left: jobs, then the leases that nodes may still hold."""
+        now = self.now()
+        effects: Effects = []
+        known = {job.spec.id for job in recovered.jobs}
+        for job in recovered.jobs:
+            spec = job.spec
+            self.book.add(spec)
+            self.book.accepted[spec.id] = job.accepted
+            if job.size is not None:
+                self.book.sizes[spec.id] = job.size
+            if isinstance(spec.inputs, ResultsOf):
+                self.book.add_reader(spec.inputs.parent, spec.id)
+                if spec.inputs.parent not in known:
+                    ended = await self.read(partial(self.state.find_job, spec.inputs.parent))
+                    if ended is not None:
+                        effects += self._recover_parent(ended_view(ended))
+            effects += self.scheduler.restore(job, now)
+            self._adopt_into_session(spec)
+        for lease, node in recovered.leases:
+            effects += self.scheduler.restore_lease(lease, node, now)
+        self.carry_out(effects)
+
+    def _recover_parent(self, parent: EndedView) -> Effects:
+        """Let the scheduler know an ended job again, whose results are another's inputs."""
+        info = parent.info
+        return self.scheduler.on_parent_recovered(
+            info.spec,
+            self.now(),
+            size=info.progress.size,
+            settled=parent.settled,
+            first_failures=info.first_failures,
+            state=info.progress.state,
+            input_ended=info.progress.input_ended,
+        )
 
     def _first_tokens(self) -> None:
         wanted: tuple[tuple[Role, str, str | None], ...] = (
@@ -309,7 +335,7 @@ class Hub:
             self.book.add_reader(spec.inputs.parent, spec.id)
             parent = self.book.ended(spec.inputs.parent)
             if parent is not None and not self.scheduler.has_job(spec.inputs.parent):
-                self._restore_parent(parent)
+                self.carry_out(self._recover_parent(parent))
         self.carry_out(self.scheduler.on_job_created(spec, self.now()))
         return spec.id, True
 
@@ -337,9 +363,6 @@ class Hub:
         except JobNotFound:
             raise JobNotFound(f"job {spec.function_name!r} goes on from job {parent!r}, which does not exist") from None
 
-    def _restore_parent(self, parent: EndedView) -> None:
-        raise NotImplementedError
-
     def add_input(self, page: InputPage) -> int:
         """Accept a page of inputs; return how many inputs the job has now. A page that is there already changes nothing."""
         job = page.job
@@ -364,6 +387,7 @@ class Hub:
                 raise NotFound(f"the hub lacks blob {digest[:12]}… of an input; offer it first")
         if not self.house.has_room():
             raise HubFull
+        self.book.accepted[job] = page.stop
         self._pages.put(page, pinned=self.state.is_durable)
         self.journal.append(AddInputs(page))
         if self.state.is_durable:
@@ -382,8 +406,6 @@ class Hub:
         counting = isinstance(self.book.specs[job].inputs, Counting)
         if not 0 <= size <= MAX_JOB_TASKS or (not counting and size != progress.accepted):
             raise BadRequest(f"the job can't be sealed at {size} tasks: it has {progress.accepted} inputs")
-        if input_ended:
-            self._sealed_early.add(job)
         self.carry_out(self.scheduler.on_job_sealed(job, size, self.now(), input_ended=input_ended))
 
     def cancel(self, job: JobId) -> None:
@@ -486,8 +508,10 @@ class Hub:
                 self._ending[change.job] = change
             case EndJob():
                 self._job_ended(change)
-            case SealJob() if change.input_ended:
-                self._sealed_early.add(change.job)
+            case SealJob():
+                self.book.sizes[change.job] = change.size
+                if change.input_ended:
+                    self.book.sealed_early.add(change.job)
             case AddResults():
                 self._ending.pop(change.job, None)
 
@@ -497,15 +521,13 @@ class Hub:
         saved = self._ending.pop(job, None)
         if spec is None or saved is None:
             return
-        progress = self.scheduler.progress(job) if self.scheduler.has_job(job) else None
-        size = progress.size if progress is not None else RangeSet.from_flat(saved.settled).end
-        accepted = progress.accepted if progress is not None else RangeSet.from_flat(saved.settled).end
+        size = self.book.sizes.get(job)
+        accepted = self.book.accepted.get(job, size or 0)
         ended = EndedJob(
             spec=spec, size=size, accepted=accepted, state=change.state, ended_at=change.ended_at,
-            input_ended=job in self._sealed_early, settled=saved.settled, failed=saved.failed,
+            input_ended=job in self.book.sealed_early, settled=saved.settled, failed=saved.failed,
             first_failures=saved.first_failures,
         )  # fmt: skip
-        self._sealed_early.discard(job)
         self.book.remember_ended(ended_view(ended))
         self._pages.forget(job)
         self._end_reader(spec)

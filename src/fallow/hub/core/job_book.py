@@ -43,6 +43,11 @@ class JobBook:
     def __init__(self) -> None:
         self.specs: dict[JobId, JobSpec] = {}
         """Every job that the scheduler knows."""
+        self.accepted: dict[JobId, int] = {}
+        """Inputs that each live job has, for those that come as pages."""
+        self.sizes: dict[JobId, int] = {}
+        self.sealed_early: set[JobId] = set()
+        """Live jobs whose client died before their inputs ended."""
         self._names: dict[tuple[str, str], JobId] = {}
         self._ended: OrderedDict[JobId, EndedView] = OrderedDict()
         self._readers: dict[JobId, set[JobId]] = {}
@@ -74,7 +79,7 @@ class JobBook:
     def remember_ended(self, view: EndedView) -> None:
         """Keep the view of a job that has ended; its spec leaves the live ones."""
         job = view.info.spec.id
-        self.specs.pop(job, None)
+        self._leave_live(job)
         self._ended[job] = view
         self._ended.move_to_end(job)
         if len(self._ended) > REMEMBERED_ENDED_JOBS:
@@ -82,11 +87,17 @@ class JobBook:
 
     def forget(self, spec: JobSpec) -> None:
         """The job is deleted."""
-        self.specs.pop(spec.id, None)
+        self._leave_live(spec.id)
         self._ended.pop(spec.id, None)
         self._doomed.discard(spec.id)
         if spec.name is not None and self._names.get((spec.owner, spec.name)) == spec.id:
             del self._names[spec.owner, spec.name]
+
+    def _leave_live(self, job: JobId) -> None:
+        self.specs.pop(job, None)
+        self.accepted.pop(job, None)
+        self.sizes.pop(job, None)
+        self.sealed_early.discard(job)
 
     def add_reader(self, parent: JobId, child: JobId) -> None:
         """`child` takes the parent's results as inputs: the parent stays until the child has ended."""
