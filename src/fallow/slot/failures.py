@@ -17,6 +17,11 @@ EXCEPTION_BYTES = 64 * 1024
 """A larger pickled exception is left out: the record has its type and message."""
 SHORT_EXCEPTION_BYTES = 4 * 1024
 
+PAGE_FAILURES = 1000
+"""Failures per result page …"""
+PAGE_BYTES = 128 * 1024
+"""… and about how long they may be in all: then the page is sent and the batch goes on with the next one."""
+
 Record = tuple[int, str, str, str, bytes | None]
 """Index, type name, message, traceback, pickled exception."""
 

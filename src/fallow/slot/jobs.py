@@ -17,7 +17,7 @@ from fallow.slot.pipeline import Pipeline
 REF_BYTES = 512 << 20
 """Blobs of `grid.put` objects that a slot keeps unpickled. They are mapped, so most of it is shared with other slots."""
 
-Segment = tuple[int, Iterable[Any]]
+Segment = tuple[int, Sequence[Any]]
 """Items of consecutive indices, from an index on."""
 
 
@@ -135,11 +135,11 @@ class SlotJob:
     def _body(self) -> bytes | memoryview:
         return self._function if self._path is None else map_file(self._path, writable=True)
 
-    def add_page(self, page: Page) -> None:
-        self._pages[page.start] = page
+    def add_page(self, number: int, page: Page) -> None:
+        self._pages[number] = page
 
-    def drop_page(self, start: int) -> None:
-        self._pages.pop(start, None)
+    def drop_page(self, number: int) -> None:
+        self._pages.pop(number, None)
 
     def segments(self, page: int, start: int, stop: int) -> Iterable[Segment]:
         """Return the inputs of the tasks [start, stop)."""

@@ -29,6 +29,7 @@ from fallow.slot.protocol import (
     READY,
     RUN,
     RUNNING,
+    STARTED_NS,
 )
 
 READ_BYTES = 1 << 16
@@ -82,14 +83,14 @@ class Slot:
         pipe = os.fdopen(self._inward, "rb", READ_BYTES)
         header_bytes = HEADER.size
         while len(header := pipe.read(header_bytes)) == header_bytes:
-            kind, key, length, a, b, c, _ = HEADER.unpack(header)
+            kind, key, length, a, b, c, d = HEADER.unpack(header)
             if kind == RUN:
                 self._run(key, a, b, c)
             else:
-                self._note(kind, key, _body(pipe, length), (a, b, c))
+                self._note(kind, key, _body(pipe, length), (a, b, c, d))
 
-    def _note(self, kind: int, key: int, body: memoryview, numbers: tuple[int, int, int]) -> None:
-        a, b, c = numbers
+    def _note(self, kind: int, key: int, body: memoryview, numbers: tuple[int, int, int, int]) -> None:
+        a, b, c, d = numbers
         if kind == LOAD:
             head = read_head(body, c)
             self._refs.know(head[-1])
@@ -98,7 +99,7 @@ class Slot:
             path, kept, known = read_head(body, c) if c else (None, None, None)
             if known:
                 self._refs.know(known)
-            self._jobs[key].add_page(Page(a, b, path, bytes(body[c:]) if path is None else None, kept))
+            self._jobs[key].add_page(d, Page(a, b, path, bytes(body[c:]) if path is None else None, kept))
         elif kind == FORGET:
             if a < 0:
                 self._jobs.pop(key, None)
@@ -109,51 +110,82 @@ class Slot:
 
     def _run(self, key: int, start: int, stop: int, page: int) -> None:
         # Loading functions and inputs is user code too: if it crashes, the first task is to blame.
+        self._counter[STARTED_NS] = 0
         self._counter[RUNNING] = start + 1
         job = self._jobs[key]
-        batch = Batch(start, stop)
-        began = perf_counter_ns()
-        pipeline: Pipeline | None = None
+        batch = Batch(start)
         try:
             pipeline = job.pipeline()
-            began = perf_counter_ns()
+            batch.begin()
             for first, items in job.segments(page, start, stop):
-                batch.ran += 1
-                pipeline.run(items, first, self._counter, batch.values, batch.kept, batch.fail)
-                batch.covered(first, items)
+                at, left = first, iter(items)
+                end = first + len(items)
+                while at < end:
+                    try:
+                        pipeline.run(left, at, self._counter, batch.values, batch.kept, batch.fail)
+                        batch.ran(at, end)
+                        at = end
+                    except PageFull:
+                        done = self._counter[RUNNING]
+                        batch.ran(at, done)
+                        at = done
+                        self._finish(key, job, pipeline, batch, at)
+                        batch = Batch(at)
+            self._finish(key, job, pipeline, batch, stop)
         except BaseException as error:
-            batch.fail_rest(error)
-        self._finish(key, job, pipeline, batch, began)
+            self._fail_rest(key, batch.rest(), stop, error)
+        self._counter[RUNNING] = 0
 
-    def _finish(self, key: int, job: SlotJob, pipeline: Pipeline | None, batch: "Batch", began: int) -> None:
-        is_fold = pipeline is not None and pipeline.reduces
-        filters = pipeline is not None and pipeline.filters and not is_fold
-        kept = batch.kept_ranges(is_fold=is_fold, filters=filters)
+    def _finish(self, key: int, job: SlotJob, pipeline: Pipeline, batch: "Batch", stop: int) -> None:
+        """Send the results of the tasks from the batch's start to `stop`."""
+        if stop == batch.start:
+            return
+        kept = batch.kept_ranges(stop, pipeline)
         encode = _encode_json if job.codec == "json" else pages.encode_list
         pieces: Sequence[pages.Piece] = ()
         if batch.values:
             try:
                 pieces = encode(batch.values)
             except BaseException:
-                pieces, kept = self._encode_one_by_one(batch, kept, encode, is_fold=is_fold)
+                pieces, kept = self._encode_one_by_one(batch, stop, kept, encode, is_fold=pipeline.reduces)
         path: str | None = None
         size = pages.size_bytes(pieces)
-        if size > self._inline_bytes:
+        if size + batch.failures_bytes > self._inline_bytes and size:
             try:
                 path, pieces = self._write_file(pieces), ()
             except OSError as error:
-                batch.values, batch.failures, pieces, kept = [], [], (), ()
-                batch.fail_rest(
-                    OSError(f"a result of {size} bytes can't be stored on its node: {error}"), all_of_it=True
-                )
+                problem = OSError(f"a result of {size} bytes can't be stored on its node: {error}")
+                self._fail_rest(key, batch.start, stop, problem)
+                return
+        self._send_done(key, batch, stop, (path, size, kept), pieces)
+
+    def _fail_rest(self, key: int, start: int, stop: int, error: BaseException) -> None:
+        """Fail all of the tasks for one reason: their function or their inputs can't be loaded, or their results stored."""
+        for first in range(start, stop, failures.PAGE_FAILURES):
+            end = min(stop, first + failures.PAGE_FAILURES)
+            batch = Batch(first)
+            index, name, message, text, data = failures.describe(first, error, 0)
+            batch.failures.append((index, name, message, text, data))
+            short = failures.bounded(message, 200)
+            batch.failures += [(i, name, short, "", None) for i in range(first + 1, end)]
+            self._send_done(key, batch, end, (None, 0, ()), ())
+
+    def _send_done(
+        self,
+        key: int,
+        batch: "Batch",
+        stop: int,
+        about: tuple[str | None, int, Sequence[int] | None],
+        pieces: Sequence[pages.Piece],
+    ) -> None:
         head = b""
+        path, size, kept = about
         if path is not None or kept is not None or batch.failures:
             records = [(i, name, message, text, len(data or b"")) for i, name, message, text, data in batch.failures]
             head = json.dumps((path, size, kept, records), separators=(",", ":")).encode()
         exceptions = [data for *_, data in batch.failures if data]
         self._output.flush()
-        self._counter[RUNNING] = 0
-        numbers = (batch.start, batch.stop, len(head), perf_counter_ns() - began)
+        numbers = (batch.start, stop, len(head), perf_counter_ns() - batch.began_ns)
         self._send(DONE, key, numbers, head, *exceptions, *pieces)
 
     def _encode_one_by_one(
@@ -165,7 +197,7 @@ class Slot:
         is_fold: bool,
     ) -> tuple[Sequence[pages.Piece], Sequence[int] | None]:
         """Find the results that can't be pickled, turn them into failures of their tasks, and encode the others."""
-        indices = [batch.start] if is_fold else _indices(kept, batch)
+        indices = [batch.start] if is_fold else _indices((batch.start, stop) if kept is None else kept)
         good: list[Any] = []
         good_indices: list[int] = []
         for index, value in zip(indices, batch.values, strict=True):
@@ -178,7 +210,7 @@ class Slot:
                 good_indices.append(index)
         if is_fold:  # it counts whole or not at all
             name, message, text, data = batch.failures[-1][1:]
-            batch.failures = [(index, name, message, text, data) for index in range(batch.start, batch.stop)]
+            batch.failures = [(index, name, message, text, data) for index in range(batch.start, stop)]
             return (), ()
         return (encode(good) if good else ()), _ranges(good_indices)
 
@@ -216,47 +248,57 @@ class Slot:
         self._output.forked()
 
 
-class Batch:
-    """The tasks [start, stop) while they run, and what became of them."""
+class PageFull(Exception):
+    """Enough tasks have failed for one result page."""
 
-    def __init__(self, start: int, stop: int) -> None:
+
+class Batch:
+    """Tasks from `start` on while they run, and what became of them."""
+
+    def __init__(self, start: int) -> None:
         self.start = start
-        self.stop = stop
-        self.ran = 0
+        self.began_ns = perf_counter_ns()
         self.values: list[Any] = []
         self.kept: list[int] = []
         self.failures: list[failures.Record] = []
-        self._covered: list[tuple[int, int]] = []
+        self.failures_bytes = 0
+        self._ran: list[tuple[int, int]] = []
+
+    def begin(self) -> None:
+        """Begin to measure: loading the function is not part of the tasks' time."""
+        self.began_ns = perf_counter_ns()
 
     def fail(self, index: int, error: BaseException) -> None:
-        """Note that a task raised."""
-        self.failures.append(failures.describe(index, error, len(self.failures)))
+        """Note that a task raised; raises PageFull if there is no room for more."""
+        record = failures.describe(index, error, len(self.failures))
         error.__traceback__ = None  # or its frames would keep the task's variables alive
+        self.failures.append(record)
+        self.failures_bytes += 64 + len(record[2]) + len(record[3]) + len(record[4] or b"")
+        if len(self.failures) >= failures.PAGE_FAILURES or self.failures_bytes >= failures.PAGE_BYTES:
+            raise PageFull
 
-    def fail_rest(self, error: BaseException, *, all_of_it: bool = False) -> None:
-        """Fail every task of the batch that has not come to an end: its function or its input can't be loaded."""
-        first = self._covered[-1][1] if self._covered and not all_of_it else self.start
-        record = failures.describe(first, error, 0)
-        for at, index in enumerate(range(first, self.stop)):
-            text = record[3] if at < failures.FULL_LENGTH else ""
-            self.failures.append((index, record[1], record[2], text, record[4] if at < failures.FULL_LENGTH else None))
+    def ran(self, start: int, stop: int) -> None:
+        """Note that these tasks have run."""
+        if self._ran and self._ran[-1][1] == start:
+            start = self._ran.pop()[0]
+        self._ran.append((start, stop))
 
-    def covered(self, first: int, items: Any) -> None:
-        """Note that the tasks from `first` on have run."""
-        self._covered.append((first, first + len(items)))
+    def rest(self) -> int:
+        """Return the first index that has not run."""
+        return self._ran[-1][1] if self._ran else self.start
 
-    def kept_ranges(self, *, is_fold: bool, filters: bool) -> Sequence[int] | None:
-        """Return the indices that have a value as flat ranges, None if all have."""
-        if is_fold:
+    def kept_ranges(self, stop: int, pipeline: Pipeline) -> Sequence[int] | None:
+        """Return the indices below `stop` that have a value as flat ranges, None if all have."""
+        if pipeline.reduces:
             return None if self.values else ()
-        if filters:
+        if pipeline.filters:
             kept = _ranges(self.kept)
-        elif not self.failures and self._covered == [(self.start, self.stop)]:
-            return None
+        elif not self.failures:
+            kept = [edge for each in self._ran for edge in each]
         else:
             failed = {record[0] for record in self.failures}
-            kept = _ranges([i for a, b in self._covered for i in range(a, b) if i not in failed])
-        return None if kept == [self.start, self.stop] else kept
+            kept = _ranges([i for a, b in self._ran for i in range(a, b) if i not in failed])
+        return None if kept == [self.start, stop] else kept
 
 
 def _ranges(indices: Sequence[int]) -> list[int]:
@@ -269,8 +311,7 @@ def _ranges(indices: Sequence[int]) -> list[int]:
     return flat
 
 
-def _indices(kept: Sequence[int] | None, batch: Batch) -> list[int]:
-    flat = (batch.start, batch.stop) if kept is None else kept
+def _indices(flat: Sequence[int]) -> list[int]:
     return [i for a, b in zip(flat[::2], flat[1::2], strict=True) for i in range(a, b)]
 
 

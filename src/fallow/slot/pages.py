@@ -42,7 +42,7 @@ _CALLS_HEAD = struct.Struct("<4sI")
 _SPAN = struct.Struct("<QQ")
 
 
-class BadPage(ValueError):  # noqa: N818 -- named like the errors of fallow.model
+class BadPage(ValueError):
     """The bytes are not a page: cut, damaged, or of an unknown kind."""
 
 

@@ -47,7 +47,7 @@ class Pipeline:
         exec(compile(_source(tuple(stages), has_timeout), PIPELINE_FILE, "exec"), names)  # noqa: S102 -- our own text
         self._loop: Callable[..., Any] = names["loop"]
 
-    def run(  # noqa: PLR0917 -- one call per batch; names would cost more than they tell
+    def run(
         self,
         items: Iterable[Any],
         index: int,
@@ -59,11 +59,11 @@ class Pipeline:
         """Run items of consecutive indices from `index` on.
 
         values: results are appended; a fold is continued in values[0]. kept: indices are appended, if the job filters.
+        fail: called for each task that raises; what it raises itself goes through, and `items`, if it is an iterator,
+        can be gone on with.
         """
         if self.reduces:
-            folded = self._loop(items, index, counter, values[0] if values else NOTHING, fail)
-            if folded is not NOTHING:
-                values[:] = [folded]
+            self._loop(items, index, counter, values, fail)
         else:
             self._loop(items, index, counter, values.append, kept.append, fail)
 
@@ -90,7 +90,8 @@ def _source(stages: tuple[str, ...], has_timeout: bool) -> str:
     if "filter" in stages and not reduces:
         body.append("keep(index - 1)")
     lines = [
-        "def loop(items, index, counter, folded, fail):" if reduces else "def loop(items, index, counter, append, keep, fail):",
+        "def loop(items, index, counter, values, fail):" if reduces else "def loop(items, index, counter, append, keep, fail):",
+        *(["    folded = values[0] if values else NOTHING"] if reduces else []),
         "    for x in items:",
         "        index += 1",
         *([f"        counter[{STARTED_NS}] = now()"] if has_timeout else []),
@@ -100,7 +101,8 @@ def _source(stages: tuple[str, ...], has_timeout: bool) -> str:
         *(["            x = x()"] if stages[0] in {"call", "apply"} else []),
         *[f"            {line}" for line in body],
         "        except BaseException as error:",
+        *(["            values[:] = () if folded is NOTHING else (folded,)"] if reduces else []),
         "            fail(index - 1, error)",
-        *(["    return folded"] if reduces else []),
+        *(["    values[:] = () if folded is NOTHING else (folded,)"] if reduces else []),
     ]  # fmt: skip
     return "\n".join(lines)

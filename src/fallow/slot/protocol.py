@@ -4,15 +4,16 @@ Agent to slot, on the slot's first fd 0:
 
     LOAD    a job: body = JSON `[stages, codec, function path or null, counting [start, step] or null, has timeout,
             source folders, refs {digest: path}]`, then the function's bytes if they have no path. c = length of the JSON
-    PAGE    inputs [a, b) of a job: body = JSON `[path or null, kept ranges or null, refs]`, then the page's bytes if they
+    PAGE    inputs [a, b) of a job, page number d: body = JSON `[path or null, kept ranges or null, refs]`, then the page's bytes if they
             have no path. c = length of the JSON, 0 for none: bytes, all kept, no refs
-    RUN     run the tasks [a, b), whose page begins at c (-1: the job counts)
-    FORGET  the page that begins at a; the whole job if a is -1
+    RUN     run the tasks [a, b), whose inputs are in page number c (-1: the job counts)
+    FORGET  the page number a; the whole job if a is -1
 
 Slot to agent, on the slot's first fd 1:
 
     READY   after start. a = process id
-    DONE    the tasks [a, b) are done, in d nanoseconds: body = JSON `[path or null, size, kept ranges or null,
+    DONE    the tasks [a, b) are done, in d nanoseconds; a RUN is answered by one or, if many tasks fail, several, in
+            order: body = JSON `[path or null, size, kept ranges or null,
             [[index, type name, message, traceback, length of the pickled exception], …]]`, then the pickled exceptions, then
             the result page if it has no path. c = length of the JSON, 0 for none: bytes, all kept, no failures
     PRINTED output of tasks: body = (i64 index, u32 length, UTF-8 text), repeated
@@ -20,7 +21,8 @@ Slot to agent, on the slot's first fd 1:
 Everything in JSON, because the agent must not unpickle (or unmarshal) what user code can write.
 
 Shared counter: a file of COUNTER_BYTES that both map, native u64. Cell RUNNING holds the index of the task that runs plus
-one (0: none); cell STARTED_NS the monotonic clock when it began, for jobs with a timeout. So the agent knows which task
+one (0: none); cell STARTED_NS the monotonic clock when it began, for jobs with a timeout (0: no task has begun, the
+slot loads the function or inputs). So the agent knows which task
 a dead slot was on, without a message per task.
 """
 
