@@ -191,6 +191,7 @@ class Slot:
     def _encode_one_by_one(
         self,
         batch: "Batch",
+        stop: int,
         kept: Sequence[int] | None,
         encode: Callable[[Any], Sequence[pages.Piece]],
         *,
