@@ -177,7 +177,6 @@ class JobCreated(msgspec.Struct, frozen=True, array_like=True, tag="jc"):
 
     asked: JobId
     info: JobInfo
-    accepted: int
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="ac"):

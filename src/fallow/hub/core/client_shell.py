@@ -1,5 +1,6 @@
 """One connected client: its frames in, its results and progress out."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -141,12 +142,11 @@ class ClientShell:
         async def answer() -> None:
             info = await self._hub.job_info(job)
             await self._hub.journal.barrier()
-            self._link.send(JobCreated(frame.spec.id, info, info.progress.accepted))
+            self._link.send(JobCreated(frame.spec.id, info))
 
         if is_new and spec.name is None:
-            accepted = self._hub.scheduler.accepted(job)
             info = JobInfo(spec=spec, progress=self._hub.scheduler.progress(job))
-            self._hub.journal.after_commit(lambda: self._link.send(JobCreated(job, info, accepted)))
+            self._hub.journal.after_commit(lambda: self._link.send(JobCreated(job, info)))
         else:
             self._hub.spawn(answer())
 
@@ -171,6 +171,21 @@ class ClientShell:
         self._hub.seal(frame.job, frame.size)
 
     def _watch(self, frame: WatchFrame) -> None:
+        if self._hub.settled_of_live(frame.job) is not None:
+            self._hub.book.spec_owned_by(frame.job, self.owner)
+            self._extend(frame)
+        else:
+            self._hub.spawn(self._look_up_and_extend(frame))
+
+    async def _look_up_and_extend(self, frame: WatchFrame) -> None:
+        try:
+            await self._hub.settled(frame.job, self.owner)
+        except FallowError as error:
+            self._refuse(error, frame)
+            return
+        self._extend(frame)
+
+    def _extend(self, frame: WatchFrame) -> None:
         watch = self._interest(frame.job).setdefault(frame.reader, Watch())
         watch.extend(frame.start, frame.stop, frame.credit_bytes)
         self._feed(frame.job, frame.reader, watch)
@@ -180,7 +195,14 @@ class ClientShell:
         if watches is None:
             watches = self._watches[job] = {}
             self._hub.watch(job, self)
+            self._hub.spawn(self._tell_first_progress(job))
         return watches
+
+    async def _tell_first_progress(self, job: JobId) -> None:
+        with contextlib.suppress(FallowError):  # who asked for results of an unknown job is told so there
+            info = await self._hub.job_info(job, self.owner)
+            if info.progress.settled or info.progress.ended:
+                self.tell_progress(job, info.progress)
 
     def _feed(self, job: JobId, reader: int, watch: Watch) -> None:
         """Send what is settled already from the state, if anything is."""

@@ -29,6 +29,7 @@ class Journal:
         self._is_committing = False
         self._is_scheduled = False
         self._failed = False
+        """Nothing is committed any more: a commit was refused, or the journal has stopped."""
         self.commits = 0
         """Groups committed since start, for metrics."""
 
@@ -61,6 +62,7 @@ class Journal:
         """Commit what is left and end the writer."""
         if not self._failed:
             await self.barrier()
+        self._failed = True  # what links still say while they close is for the next hub
         if self._writer is not None:
             self._writer.shutdown(wait=True)
 

@@ -1,0 +1,355 @@
+"""The hub's promises, frame by frame: durable before acknowledged, first result wins, nothing lost over a restart."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from fallow.link.frames import (
+    Accepted, Acknowledged, AddInput, Answer, Ask, CancelTasks, ClientHello, CreateJob, Goodbye, Grant, JobCreated,
+    NodeHello, Progress, Refused, ReleaseJob, Results, Seal, Watch, WaitingBecause,
+)  # fmt: skip
+from fallow.model.ids import JobId
+from fallow.model.job import Counting
+from fallow.model.lease import HeldLease
+from fallow.model.page import ResultPage
+from fallow.model.requirements import Requirements
+
+CREDIT = 1 << 30
+pytestmark = pytest.mark.slow
+
+
+def run(main):
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["memory", "sqlite"])
+def test_a_map_travels_and_is_read_again(hubs, kit, memory):
+    async def main():
+        async with hubs(memory=memory) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            function = await client.offer(b"function")
+            spec = client.spec(function)
+            client.send(CreateJob(spec), AddInput(kit.page(1, 0, 3)), Seal(spec.id, 3), Watch(spec.id, 7, 0, 3, CREDIT))
+            created = await client.wait(JobCreated)
+            assert created.info.spec.owner == kit.USER.id
+            await client.wait(Accepted, where=lambda frame: frame.stop == 3)
+            seen = 0
+            while seen < 3:
+                grant = await node.wait(Grant, len(node.all(Grant)) or 1)
+                node.done(grant)
+                seen = grant.lease.stop
+                if seen < 3:
+                    await node.wait(Grant, len(node.all(Grant)) + 1)
+            ended = await client.wait(Progress, where=lambda frame: frame.progress.ended)
+            assert ended.progress.settled == 3
+            await node.wait(Acknowledged)
+            first = [page for frame in client.all(Results) for page in frame.pages]
+            client.send(Watch(spec.id, 8, 0, 3, CREDIT))
+            await kit.until(lambda: sum(len(f.pages) for f in client.all(Results) if f.reader == 8) == len(first))
+            again = [page for frame in client.all(Results) if frame.reader == 8 for page in frame.pages]
+            assert sorted(again, key=lambda p: p.page.start) == sorted(first, key=lambda p: p.page.start)
+
+    run(main)
+
+
+def test_a_result_is_acknowledged_only_once_it_is_in_the_database(hubs, kit, tmp_path):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            function = await client.offer(b"function")
+            spec = client.spec(function, inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 1), Watch(spec.id, 1, 0, 1, CREDIT))
+            grant = await node.wait(Grant)
+
+            order = []
+            commit = hub.state.commit
+
+            def slow_commit(changes):
+                order.append(("value", bool(client.all(Results))))
+                commit(changes)
+                order.append(("acknowledged before commit ended", bool(node.all(Acknowledged))))
+
+            await hub.journal.barrier()
+            hub.state.commit = slow_commit
+            node.done(grant)
+            await client.wait(Results)  # the value is handed out early
+            await node.wait(Acknowledged)
+            assert ("acknowledged before commit ended", True) not in order
+            files = list((tmp_path / "hub").glob("*.sqlite*")) or list((tmp_path / "hub").glob("*.db*"))
+            assert files
+
+    run(main)
+
+
+def test_after_a_restart_nothing_acknowledged_is_lost_or_run_again(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            function = await client.offer(b"function")
+            spec = client.spec(function, name="sweep", inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 10))
+            grant = await node.wait(Grant)
+            node.done(grant)
+            await node.wait(Acknowledged)
+            done_before = grant.lease.stop - grant.lease.start
+            second = await node.wait(Grant, 2)
+            await hub.journal.barrier()
+            secrets = hub.authenticate("flw_admin")
+            assert secrets is not None
+
+        async with hubs() as hub:
+            assert hub.authenticate("flw_admin") is not None
+            assert hub.authenticate("flw_join") is not None
+            info = await hub.job("sweep", kit.USER)
+            assert info.progress.settled == done_before
+            # the node comes back with the lease that it was working on, and goes on
+            other = await kit.node(hub, kit.NODE, "node").hello("b" * 32)
+            held = HeldLease(second.lease.id, spec.id, (second.lease.start, second.lease.stop))
+            node = await kit.node(hub, kit.NODE, "node").hello(held=(held,))
+            granted = [range(g.lease.start, g.lease.stop) for g in other.all(Grant)]
+            assert not any(second.lease.start in span for span in granted)
+            node.done(second)
+            done = {grant.lease.id, second.lease.id}
+            async def serve():
+                while True:
+                    for peer in (node, other):
+                        for each in peer.all(Grant):
+                            if each.lease.id not in done:
+                                done.add(each.lease.id)
+                                peer.done(each)
+                    await asyncio.sleep(0.001)
+            server = asyncio.create_task(serve())
+            client = await kit.client(hub, kit.USER, "client").hello("6" * 32)
+            client.send(Watch(spec.id, 1, 0, 10, CREDIT))
+            await client.wait(Progress, where=lambda frame: frame.progress.ended)
+            await kit.until(lambda: sum(b - a for f in client.all(Results) for p in f.pages for a, b in [p.counts]) == 10)
+            server.cancel()
+            granted = [(g.lease.start, g.lease.stop) for peer in (node, other) for g in peer.all(Grant)]
+            assert all(start >= done_before for start, _ in granted)
+
+    run(main)
+
+
+def test_the_first_result_wins_and_repeats_do_no_harm(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            spec = client.spec(await client.offer(b"function"), inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 1), Watch(spec.id, 1, 0, 1, CREDIT))
+            grant = await node.wait(Grant)
+            node.done(grant, ResultPage(0, 1, b"first"))
+            number = node.done(grant, ResultPage(0, 1, b"second"))
+            await node.wait(Acknowledged, where=lambda frame: frame.number == number)
+            assert [p.page.data for f in client.all(Results) for p in f.pages] == [b"first"]
+
+    run(main)
+
+
+def test_pages_repeated_or_out_of_order(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            spec = client.spec(await client.offer(b"function"))
+            client.send(CreateJob(spec), AddInput(kit.page(1, 0, 5)), AddInput(kit.page(1, 0, 5)))
+            await client.wait(Accepted, where=lambda frame: frame.stop == 5)
+            client.send(AddInput(kit.page(1, 7, 9)))
+            refused = await client.wait(Refused)
+            assert "do not follow the 5" in refused.message
+            assert refused.start == 7
+            assert hub.scheduler.accepted(spec.id) == 5
+
+    run(main)
+
+
+def test_others_jobs_are_out_of_reach(hubs, kit):
+    async def main():
+        from fallow.model.token import Token
+
+        other = Token(id="user0002", role="user", name="other", hash="", created_at=0.0)
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            thief = await kit.client(hub, other, "client").hello("7" * 32)
+            spec = client.spec(await client.offer(b"function"), name="mine", inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 1))
+            await client.wait(JobCreated)
+            for frame in (CancelTasks(spec.id), ReleaseJob(spec.id, True), Ask(1, "job", "mine"), Ask(2, "job", spec.id),
+                          AddInput(kit.page(1, 0, 1)), Watch(spec.id, 1, 0, 1, 1), Seal(spec.id, 5)):  # fmt: skip
+                before = len(thief.all(Refused))
+                thief.send(frame)
+                assert (await thief.wait(Refused, before + 1)).code == "job_not_found", frame
+            assert hub.scheduler.has_job(spec.id)
+            admin = await kit.client(hub, kit.ADMIN, "client").hello("8" * 32)
+            admin.send(Ask(1, "job", "mine"))
+            await admin.wait(Answer)
+
+    run(main)
+
+
+def test_wrong_first_frames_and_versions_are_refused_and_the_link_closed(hubs, kit):
+    async def main():
+        async with hubs(memory=True) as hub:
+            for kind, token, frame in (
+                ("client", kit.USER, Goodbye()),
+                ("client", kit.USER, ClientHello(99, "5" * 32, "3.11")),
+                ("node", kit.NODE, NodeHello(99, "a" * 32, (await kit.node(hub, kit.NODE, "node").hello()).got and _info())),
+            ):
+                peer = kit.client(hub, token, kind)
+                peer.send(frame)
+                refused = await peer.wait(Refused)
+                assert "first frame" in refused.message or "protocol" in refused.message
+                await kit.until(lambda peer=peer: peer.closed is not None)
+
+    run(main)
+
+
+def _info():
+    from fallow.model.node import NodeInfo
+
+    return NodeInfo(name="n", cores=1, slots=1, memory_bytes=1, os="linux", arch="x", pythons=())
+
+
+def test_a_full_disk_refuses_submissions_and_takes_results(hubs, kit):
+    async def main():
+        async with hubs(reserve_bytes=0) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            function = await client.offer(b"function")
+            spec = client.spec(function)
+            client.send(CreateJob(spec), AddInput(kit.page(1, 0, 1)), Watch(spec.id, 1, 0, 9, CREDIT))
+            grant = await node.wait(Grant)
+            free = hub.blobs.free_bytes
+            hub.blobs.free_bytes = lambda: -1
+            hub.house._free_read_at = float("-inf")
+            client.send(AddInput(kit.page(1, 1, 2)))
+            assert (await client.wait(Refused)).code == "hub_full"
+            client.send(CreateJob(client.spec(function, 2)))
+            assert (await client.wait(Refused, 2)).code == "hub_full"
+            node.done(grant)
+            await client.wait(Results)
+            await node.wait(Acknowledged)
+            hub.blobs.free_bytes = free
+            hub.house._free_read_at = float("-inf")
+            client.send(AddInput(kit.page(1, 1, 2)))
+            await client.wait(Accepted, where=lambda frame: frame.stop == 2)
+
+    run(main)
+
+
+def test_an_unnamed_job_ends_with_its_session_and_a_named_one_is_sealed(hubs, kit):
+    async def main():
+        async with hubs(session_grace_s=0.05) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            function = await client.offer(b"function")
+            unnamed, named = client.spec(function, 1), client.spec(function, 2, name="kept")
+            client.send(CreateJob(unnamed), CreateJob(named), AddInput(kit.page(2, 0, 4)))
+            await client.wait(Accepted)
+            await client.close()
+            await kit.until(lambda: not hub.scheduler.has_job(unnamed.id))
+            progress = (await hub.job("kept", kit.USER)).progress
+            assert (progress.size, progress.input_ended) == (4, True)
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            seen = set()
+            while len(seen) < 4:
+                for grant in node.all(Grant):
+                    if grant.lease.start not in seen:
+                        seen.update(range(grant.lease.start, grant.lease.stop))
+                        node.done(grant)
+                await asyncio.sleep(0.001)
+            await kit.until(lambda: not hub.scheduler.has_job(named.id))
+            assert (await hub.job("kept", kit.USER)).progress.input_ended
+
+    run(main)
+
+
+def test_a_client_that_comes_back_in_time_keeps_its_jobs(hubs, kit):
+    async def main():
+        async with hubs(session_grace_s=30.0) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            spec = client.spec(await client.offer(b"function"))
+            client.send(CreateJob(spec), AddInput(kit.page(1, 0, 4)))
+            await client.wait(Accepted)
+            await client.close()
+            again = await kit.client(hub, kit.USER, "client").hello()
+            again.send(CreateJob(spec), AddInput(kit.page(1, 0, 4)), AddInput(kit.page(1, 4, 6)), Seal(spec.id, 6))
+            await again.wait(Accepted, where=lambda frame: frame.stop == 6)
+            await again.wait(JobCreated)
+            assert hub.scheduler.accepted(spec.id) == 6
+
+    run(main)
+
+
+def test_a_waiting_client_is_told_why(hubs, kit):
+    async def main():
+        async with hubs(memory=True, waiting_notice_s=0.01) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            await kit.node(hub, kit.NODE, "node").hello()
+            spec = client.spec(await client.offer(b"function"), requirements=Requirements(python="3.99"), inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 1))
+            told = await client.wait(WaitingBecause)
+            assert any("3.99" in reason and "3.11" in reason for reason in told.reasons), told.reasons
+
+    run(main)
+
+
+def test_names(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            function = await client.offer(b"function")
+            first = client.spec(function, 1, name="n", inputs=Counting(0, 1))
+            client.send(CreateJob(first), Seal(first.id, 5))
+            await client.wait(JobCreated)
+            client.send(CreateJob(client.spec(function, 2, name="n", inputs=Counting(0, 1))))
+            refused = await client.wait(Refused)
+            assert refused.code == "job_exists"
+            assert 'if_exists="attach"' in refused.message
+            client.send(CreateJob(client.spec(function, 3, name="n", inputs=Counting(0, 1)), "attach"))
+            assert (await client.wait(JobCreated, 2)).info.spec.id == first.id
+            client.send(CreateJob(client.spec(function, 4, name="n", inputs=Counting(0, 1)), "replace"))
+            assert (await client.wait(JobCreated, 3)).info.spec.id == JobId(f"{4:032x}")
+            assert not hub.scheduler.has_job(first.id)
+
+    run(main)
+
+
+def test_blobs_of_deleted_jobs_are_swept(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            function = await client.offer(b"function")
+            spec = client.spec(function, name="n", inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 5))
+            await client.wait(JobCreated)
+            client.send(Goodbye())
+            await kit.until(lambda: client.closed is not None)
+            await hub.journal.barrier()
+            assert hub.blobs.size(function) is not None  # the named job refers to it
+            await hub.delete_job("n", kit.USER)
+            await kit.until(lambda: hub.blobs.size(function) is None)
+
+    run(main)
+
+
+def test_the_database_holds_no_secret(hubs, kit, tmp_path):
+    async def main():
+        async with hubs(admin_secret=None, join_secret=None) as hub:
+            secrets = dict(hub.new_secrets)
+            assert set(secrets) == {"admin", "node"}
+            token, secret = await hub.create_token("user", "ada")
+            assert hub.authenticate(secret) == token
+            everything = [*secrets.values(), secret]
+        content = b"".join(path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file())
+        assert not any(each.encode() in content for each in everything)
+        async with hubs() as hub:
+            assert hub.new_secrets == {}
+            assert all(hub.authenticate(each) for each in everything)
+            await hub.revoke_token(token.id)
+            assert hub.authenticate(secret) is None
+
+    run(main)
+    assert sqlite3  # the state is a real database
