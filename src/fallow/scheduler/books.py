@@ -159,20 +159,24 @@ class Books:
             node.ranks[work_class] = rank
             work_class.hungry.put(node, rank)
 
-    def runs_dry(self, node: NodeState, priority: int | None = None) -> bool:
+    def runs_dry(self, node: NodeState, job: JobState | None = None) -> bool:
         """Whether the node's work will be done so soon that more should be on its way.
 
-        Leases of lower priority than `priority` do not count. While a lease's tasks are of unknown length, or it is to measure them: no.
+        job: what would be granted: leases of lower priority do not count, and near its end nodes fetch no further ahead
+        than what is pending would last all of them. While a lease's tasks are of unknown length, or it is to measure them: no.
         """
-        left_s, low_s = 0.0, self.settings.low_water_s
+        left_s, low_s, priority = 0.0, self.settings.low_water_s, None
+        if job is not None:
+            priority, mean = job.priority, job.times.mean
+            if mean is not None and job.work_class.power:
+                low_s = min(low_s, max(self.settings.min_share_s, job.pending_count * mean / job.work_class.power))
         for lease in node.leases.values():
-            job = lease.job
-            if priority is not None and job.priority < priority:
+            if priority is not None and lease.job.priority < priority:
                 continue
-            each = self.seconds_per_task(job, node)
+            each = self.seconds_per_task(lease.job, node)
             if each is None or lease.is_probe:
                 return False
-            slots = node.capacity.get(job.work_class, 1)
+            slots = node.capacity.get(lease.job.work_class, 1)
             if lease.running:  # slots that are on a long task do not help
                 slots -= sum(self.now - since > low_s + 4 * each for since in lease.running.values())
                 if slots <= 0:

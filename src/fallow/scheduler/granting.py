@@ -48,6 +48,8 @@ def _distribute_class(books: Books, work_class: WorkClass, budget: int) -> int:
         if books.lease_count == before and rank is not None:  # it may not have what is left
             work_class.hungry.remove(node)
             passed.append((node, rank))
+            if rank < 0:  # none of the others has room either, and all of them will ask again
+                break
     for node, rank in passed:
         work_class.hungry.put(node, rank)
     return budget
@@ -89,7 +91,7 @@ def _grant_next(books: Books, node: NodeState) -> bool:
     for job in jobs:
         work_class = job.work_class
         room = node.room(work_class, job.priority)
-        if room or books.runs_dry(node, job.priority):
+        if room or books.runs_dry(node, job):
             count, is_probe = lease_size(books, job, node, room)
             start, stop = cut(books, job, count)
             books.grant(job, node, start, stop, is_probe=is_probe)

@@ -34,7 +34,9 @@ class Away(msgspec.Struct, frozen=True):
 
 
 class Joining(msgspec.Struct, frozen=True):
-    """Said hello, and delivers what it has finished; has not yet presented its leases."""
+    """Said hello, and delivers what it has finished; if it has not presented its leases by then, it is given up."""
+
+    until_mono: float
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -92,9 +94,9 @@ class NodeState:
 
     def deadline(self, settings: SchedulerSettings) -> float:
         """Return when the node is lost unless it is heard of before."""
-        if isinstance(self.presence, Away):
+        if not isinstance(self.presence, Ready):
             return self.presence.until_mono
-        if self.leases or not isinstance(self.presence, Ready):
+        if self.leases:
             return max(self.seen_mono, self.busy_mono) + settings.heartbeat_s * settings.missed_beats
         return self.seen_mono + settings.idle_heartbeat_s * settings.missed_beats
 

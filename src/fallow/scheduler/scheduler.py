@@ -162,12 +162,12 @@ class Scheduler:
         books = self._begin(now)
         found = books.nodes.get(node)
         if found is None:
-            found = books.nodes[node] = NodeState(node, info, Joining(), now)
+            found = books.nodes[node] = NodeState(node, info, self._joining(), now)
             books.effects.append(Tell(NodeJoined(node, info.name)))
         else:
             if found.info is UNKNOWN:
                 books.effects.append(Tell(NodeJoined(node, info.name)))
-            found.info, found.presence = info, Joining()
+            found.info, found.presence = info, self._joining()
             books.rematch(found)
         found.accepting, found.reason = True, ""
         self._seen(found)
@@ -218,6 +218,10 @@ class Scheduler:
             books.set_timer(found)
         return self._finish()
 
+    def _joining(self) -> Joining:
+        settings = self.settings
+        return Joining(self._books.now + settings.heartbeat_s * settings.missed_beats)
+
     def _seen(self, node: NodeState) -> None:
         node.seen_mono = self._books.now
         self._books.set_timer(node)
@@ -231,6 +235,8 @@ class Scheduler:
         found = self._open_job(job)
         if sender is not None:
             sender.seen_mono = books.now
+            if type(sender.presence) is Joining:  # it delivers what it finished: that may take a while
+                sender.presence = self._joining()
             sender.finished_tasks += sum(page.stop - page.start for page in pages)
         if found is not None:
             settling.take_results(books, found, self._held(sender, lease, found), node, pages)
