@@ -353,3 +353,28 @@ def test_the_database_holds_no_secret(hubs, kit, tmp_path):
 
     run(main)
     assert sqlite3  # the state is a real database
+
+
+def test_a_failed_commit_is_a_crash_that_the_hub_recovers_from(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            spec = client.spec(await client.offer(b"function"))
+            client.send(CreateJob(spec), AddInput(kit.page(1, 0, 4)))
+            await client.wait(Accepted)
+            commit = hub.state.commit
+
+            def full(changes):
+                raise OSError(28, "No space left on device")
+
+            hub.state.commit = full
+            client.send(AddInput(kit.page(1, 4, 8)))
+            await kit.until(lambda: client.closed is not None)
+            hub.state.commit = commit
+            assert [frame.stop for frame in client.all(Accepted)] == [4]  # the refused page was never acknowledged
+            await kit.until(lambda: not hub._is_recovering)
+            again = await kit.client(hub, kit.USER, "client").hello()
+            again.send(CreateJob(spec), AddInput(kit.page(1, 4, 8)))
+            await again.wait(Accepted, where=lambda frame: frame.stop == 8)
+
+    run(main)

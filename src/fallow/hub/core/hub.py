@@ -38,7 +38,17 @@ from fallow.model.changes import (
     SaveSettled,
     SealJob,
 )
-from fallow.model.errors import BadRequest, Forbidden, HubFull, JobCancelled, JobExists, JobNotFound, NotFound, TooLarge
+from fallow.model.errors import (
+    BadRequest,
+    FallowError,
+    Forbidden,
+    HubFull,
+    JobCancelled,
+    JobExists,
+    JobNotFound,
+    NotFound,
+    TooLarge,
+)
 from fallow.model.ids import Digest, JobId, NodeId, SessionId
 from fallow.model.job import Counting, JobInfo, JobProgress, JobSpec, Pages, ResultsOf
 from fallow.model.lease import Lease
@@ -70,6 +80,7 @@ LOG_BYTES_PER_JOB = 64 << 20
 PARENT_READ_BYTES = 4 << 20
 PROGRESS_S = 0.2
 """How often watchers hear of progress while a job runs."""
+RECOVERY_RETRY_S = 1.0
 HOUSEKEEPING_S = 60.0
 """How often retention is checked."""
 LISTED_ENDED_JOBS = 100_000
@@ -96,8 +107,6 @@ class Hub:
         self.epoch = 0
         self.new_secrets: dict[Role, str] = {}
         """Tokens made by this start, to be shown once."""
-        self.stopped = asyncio.Event()
-        """Set when the hub has stopped by itself, because its state can't be written any more."""
         self._tokens = TokenBook()
         self._pages = PageCache(settings.page_cache_bytes)
         self._nodes: dict[NodeId, NodeShell] = {}
@@ -110,18 +119,25 @@ class Hub:
         self._log_bytes: dict[JobId, int] = {}
         self._ending: dict[JobId, SaveSettled] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failure: BaseException | None = None
+        self._is_recovering = False
 
     # --- life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the state and go on where the last hub stopped. Raises StateError."""
         self._loop = asyncio.get_running_loop()
+        await self._open_state()
+        self.house.open()
+        if not self._tokens.has_role("admin"):
+            self._first_tokens()
+        await self.journal.barrier()
+        self.spawn(self._housekeeping())
+
+    async def _open_state(self) -> None:
         recovered = await self.house.off_loop(self.state.recover)
         self.epoch = recovered.epoch
         self.scheduler = Scheduler(epoch=recovered.epoch, unix_offset_s=time.time() - self.now())
         self.journal.start()
-        self.house.open()
         await self._restore(recovered)
         for session_id in recovered.sessions:
             self.sessions.went(self.sessions.get(session_id, ""))
@@ -132,10 +148,6 @@ class Hub:
                 self._adopt_into_session(each.spec)
                 self.book.remember_ended(ended_view(each))
         self._tokens = TokenBook(recovered.tokens)
-        if not self._tokens.has_role("admin"):
-            self._first_tokens()
-        await self.journal.barrier()
-        self.spawn(self._housekeeping())
         self._schedule_timer()
 
     async def _restore(self, recovered: Recovered) -> None:
@@ -229,17 +241,35 @@ class Hub:
         return await self.house.off_loop(query)
 
     def _commit_failed(self, error: BaseException) -> None:
-        # A failed commit is a crash: what was told since the last commit can't be kept. Whoever runs the hub starts
-        # it again on the same state; nodes and clients reconnect and present what they hold.
-        self._failure = error
-        for shell in self._shells():
-            shell.close("the hub can't write its state and starts again")
-        self.stopped.set()
+        """Treat a refused commit as a crash: what was told since the last one can't be kept.
 
-    @property
-    def failure(self) -> BaseException | None:
-        """Why the hub stopped by itself, if it did."""
-        return self._failure
+        The scheduler is rebuilt from the state; nodes and clients reconnect and present what they hold.
+        """
+        self._is_recovering = True
+        for shell in self._shells():
+            shell.close("the hub could not write its state and starts again")
+        self.spawn(self._recover_from(error))
+
+    async def _recover_from(self, error: BaseException) -> None:
+        while True:
+            _log.error("the state could not be written; opening it again", error=repr(error))
+            self.sessions.close()
+            self.sessions = SessionBook(self.settings.session_grace_s, self._session_expired)
+            self.book = JobBook()
+            self._pages = PageCache(self.settings.page_cache_bytes)
+            self._watchers.clear()
+            self._changed.clear()
+            self._waiting_since.clear()
+            self._ending.clear()
+            try:
+                await self.house.off_loop(self.state.close)
+                await self._open_state()
+            except (FallowError, OSError, RuntimeError) as again:
+                error = again
+                await asyncio.sleep(RECOVERY_RETRY_S)
+            else:
+                self._is_recovering = False
+                return
 
     async def _housekeeping(self) -> None:
         while True:
@@ -252,6 +282,10 @@ class Hub:
 
     def accept(self, link: Link, token: Token, kind: str) -> None:
         """Take over a link whose other end has shown this token."""
+        if self._is_recovering:
+            link.start(lambda _frame: None, lambda _reason: None)
+            link.close("the hub opens its state again; try in a moment")
+            return
         if kind == "client":
             client = ClientShell(self, link, token)
             self._clients.add(client)
@@ -388,6 +422,8 @@ class Hub:
         if not self.house.has_room():
             raise HubFull
         self.book.accepted[job] = page.stop
+        if page.blob is not None:
+            self.book.page_blobs.setdefault(job, set()).add(page.blob)
         self._pages.put(page, pinned=self.state.is_durable)
         self.journal.append(AddInputs(page))
         if self.state.is_durable:
@@ -421,7 +457,8 @@ class Hub:
         job = spec.id
         if self.book.doom(job):
             return
-        digests: list[Digest] = [spec.function, *spec.sources.values(), *spec.refs, *self.state.blobs_held_by(job)]
+        digests = [spec.function, *spec.sources.values(), *spec.refs, *self.state.blobs_held_by(job)]
+        digests += self.book.page_blobs.pop(job, ())  # those that are not committed yet
         if self.scheduler.has_job(job):
             self.carry_out(self.scheduler.on_job_deleted(job, self.now()))
         else:
@@ -513,7 +550,9 @@ class Hub:
                 if change.input_ended:
                     self.book.sealed_early.add(change.job)
             case AddResults():
-                self._ending.pop(change.job, None)
+                for each in change.pages:
+                    if each.page.blob is not None:
+                        self.book.page_blobs.setdefault(change.job, set()).add(each.page.blob)
 
     def _job_ended(self, change: EndJob) -> None:
         job = change.job

@@ -5,7 +5,7 @@ from collections import OrderedDict
 import msgspec
 
 from fallow.model.errors import JobNotFound
-from fallow.model.ids import JobId
+from fallow.model.ids import Digest, JobId
 from fallow.model.job import JobInfo, JobProgress, JobSpec
 from fallow.model.ranges import RangeSet
 from fallow.state.state import EndedJob
@@ -48,6 +48,8 @@ class JobBook:
         self.sizes: dict[JobId, int] = {}
         self.sealed_early: set[JobId] = set()
         """Live jobs whose client died before their inputs ended."""
+        self.page_blobs: dict[JobId, set[Digest]] = {}
+        """Blobs of pages that came since the hub started."""
         self._names: dict[tuple[str, str], JobId] = {}
         self._ended: OrderedDict[JobId, EndedView] = OrderedDict()
         self._readers: dict[JobId, set[JobId]] = {}

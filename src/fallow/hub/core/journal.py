@@ -34,8 +34,12 @@ class Journal:
         """Groups committed since start, for metrics."""
 
     def start(self) -> None:
+        """Begin, or begin anew after a failure: what was not committed is gone."""
         self._loop = asyncio.get_running_loop()
-        if self._state.is_durable:
+        self._failed = False
+        self._is_committing = self._is_scheduled = False
+        self._changes, self._callbacks = [], []
+        if self._state.is_durable and self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="fallow-journal")
 
     def append(self, change: Change) -> None:
