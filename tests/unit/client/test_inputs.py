@@ -1,0 +1,83 @@
+"""Inputs become pages: of the right size, in order, lazily, with the faulty item named."""
+
+import threading
+
+import pytest
+
+from fallow.client.inputs import PAGE_ITEMS, WINDOW_ITEMS, Gate, cut
+from fallow.model.errors import PicklingFailed
+from fallow.model.page import INLINE_BYTES
+from fallow.slot.pages import decode
+from fallow.slot.refs import Ref
+
+
+def items_of(page):
+    return list(decode(b"".join(page.pieces)))
+
+
+def test_pages_are_contiguous_and_hold_all_items():
+    found = list(cut(range(10_000), 10_000))
+    assert [page.start for page in found] == [0, *[page.stop for page in found[:-1]]]
+    assert [item for page in found for item in items_of(page)] == list(range(10_000))
+    assert max(page.stop - page.start for page in found) == PAGE_ITEMS
+
+
+def test_large_items_are_pages_of_their_own():
+    found = list(cut([bytes(2_000_000)] * 3, 3))
+    assert [(page.start, page.stop) for page in found] == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_a_page_over_the_inline_limit_is_split_while_it_holds_several_items():
+    items = [b"x"] * 300 + [bytes(INLINE_BYTES // 2)] * 5
+    for page in cut(items, len(items)):
+        assert page.size_bytes <= INLINE_BYTES or page.stop - page.start == 1
+
+
+def test_an_iterator_is_pulled_no_further_than_the_page():
+    pulled = []
+
+    def numbers():
+        for i in range(100_000):
+            pulled.append(i)
+            yield i
+
+    pages = cut(numbers(), None)
+    first = next(pages)
+    assert len(pulled) <= first.stop + 1
+
+
+def test_the_item_that_cannot_be_pickled_is_named():
+    items = [1, 2, threading.Lock(), 4]
+    with pytest.raises(PicklingFailed, match="input 2, a lock"):
+        list(cut(items, len(items)))
+
+
+def test_pages_list_the_references_in_their_items():
+    ref = Ref("d" * 64)
+    found = list(cut([1, [ref], {"a": ref}], 3))
+    assert {digest for page in found for digest in page.refs} == {"d" * 64}
+    assert found[0].refs == ()
+
+
+def test_the_gate_holds_a_feeder_until_the_reader_comes_near():
+    gate = Gate(is_windowed=True)
+    assert gate.passed(WINDOW_ITEMS, 10)
+    gate.accepted(WINDOW_ITEMS)
+    passed = threading.Event()
+
+    def feed():
+        gate.passed(WINDOW_ITEMS + 1, 10)
+        passed.set()
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    assert not passed.wait(0.05)
+    gate.consumed(1)
+    assert passed.wait(5)
+    thread.join()
+
+
+def test_a_closed_gate_tells_the_feeder_to_stop():
+    gate = Gate(is_windowed=True)
+    gate.close()
+    assert not gate.passed(1, 10)
