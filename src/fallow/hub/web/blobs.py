@@ -6,22 +6,22 @@ from typing import Annotated, Any
 
 from litestar import Request, Router, get, post, put
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import PathParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
 from fallow.hub.core.hub import Hub
-from fallow.hub.web.settings import WebSettings
+from fallow.hub.web.given import GivenHub, GivenSettings, GivenToken
 from fallow.hub.web.views import BlobView
 from fallow.model.errors import BadRequest, NotFound, TooLarge
 from fallow.model.ids import Digest
-from fallow.model.token import Token
+from fallow.state.blobs import check_digest
 
 CHUNK_BYTES = 256 * 1024
 OCTETS = "application/octet-stream"
 
 AnyRequest = Request[Any, Any, Any]
-DigestParameter = Annotated[str, Parameter(description="BLAKE3 digest of the bytes, 64 hex digits.")]
+DigestParameter = Annotated[str, PathParameter(description="BLAKE3 digest of the bytes, 64 hex digits.")]
 
 
 async def _bounded(request: AnyRequest, limit_bytes: int) -> AsyncIterator[bytes]:
@@ -40,26 +40,22 @@ def _check(size: int, limit_bytes: int) -> None:
         raise TooLarge(f"the blob is over the limit of {limit_bytes} bytes")
 
 
-def _digest(text: str) -> Digest:
-    if len(text) != 64 or not all(letter in "0123456789abcdef" for letter in text):
-        raise BadRequest(f"{text!r} is not a digest: 64 hex digits in lower case")
-    return Digest(text)
-
-
 @post("/", summary="Upload a blob", request_max_body_size=None)
-async def add_blob(request: AnyRequest, hub: Hub, token: Token, web: WebSettings) -> BlobView:
+async def add_blob(request: AnyRequest, hub: GivenHub, token: GivenToken, web: GivenSettings) -> BlobView:
     """Keep the request's body, whatever its type. The answer comes when it is durable. A blob that no job comes to
     refer to is swept after a while.
     """
-    digest, size = await hub.keep_blob(_bounded(request, web.blob_bytes))
+    digest, size = await hub.keep_blob(_bounded(request, web.blob_bytes), token)
     return BlobView(digest, size)
 
 
 @put("/{digest:str}", summary="Upload a blob of a known digest", request_max_body_size=None)
-async def put_blob(request: AnyRequest, digest: DigestParameter, hub: Hub, token: Token, web: WebSettings) -> BlobView:
+async def put_blob(
+    request: AnyRequest, digest: DigestParameter, hub: GivenHub, token: GivenToken, web: GivenSettings
+) -> BlobView:
     """Keep the request's body, and refuse it if its digest is another. Repeating it does no harm."""
-    wanted = _digest(digest)
-    kept, size = await hub.keep_blob(_bounded(request, web.blob_bytes))
+    wanted = check_digest(digest)
+    kept, size = await hub.keep_blob(_bounded(request, web.blob_bytes), token)
     if kept != wanted:
         raise BadRequest(f"the body's digest is {kept}, not {wanted}: it was damaged on the way, or is another blob")
     return BlobView(kept, size)
@@ -68,11 +64,15 @@ async def put_blob(request: AnyRequest, digest: DigestParameter, hub: Hub, token
 @get(
     "/{digest:str}",
     summary="Download a blob",
-    responses={HTTP_200_OK: ResponseSpec(data_container=bytes, media_type=OCTETS, description="The blob's bytes.")},
+    responses={
+        HTTP_200_OK: ResponseSpec(
+            generate_examples=False, data_container=bytes, media_type=OCTETS, description="The blob's bytes."
+        )
+    },
 )
-async def read_blob(digest: DigestParameter, hub: Hub, token: Token) -> Stream:
+async def read_blob(digest: DigestParameter, hub: GivenHub, token: GivenToken) -> Stream:
     """Read a blob. Whoever knows its digest may: a digest can't be guessed."""
-    wanted = _digest(digest)
+    wanted = check_digest(digest)
     size = await asyncio.to_thread(hub.blobs.size, wanted)
     if size is None:
         raise NotFound(f"there is no blob {wanted}")

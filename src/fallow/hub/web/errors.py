@@ -4,6 +4,7 @@ Our own errors say what to do and are passed on. What went wrong inside the hub 
 number, and only the number leaves it.
 """
 
+import re
 import secrets
 from http import HTTPStatus
 from typing import Any
@@ -12,12 +13,13 @@ import msgspec
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
+from litestar.routes import HTTPRoute
 
 from fallow.model.errors import BadRequest, FallowError
 
 _log = structlog.get_logger("fallow.web")
 
-_CODES = {
+CODES = {  # of what the framework refuses
     401: "denied",
     403: "forbidden",
     404: "not_found",
@@ -65,8 +67,8 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     status = error.status_code
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:
         return on_bug(request, error)
-    headers = {"Allow": error.headers["Allow"]} if error.headers and "Allow" in error.headers else None
-    return error_response(status, _CODES.get(status, BadRequest.code), _in_words(request, status, error), headers)
+    headers = {"Allow": ", ".join(_methods(request))} if status == HTTPStatus.METHOD_NOT_ALLOWED else None
+    return error_response(status, CODES.get(status, BadRequest.code), _in_words(request, status, error), headers)
 
 
 def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
@@ -76,6 +78,18 @@ def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorB
     number = secrets.token_hex(4)
     _log.error("request_failed", number=number, method=request.method, path=request.url.path, exc_info=error)
     return error_response(500, "internal", f"something went wrong in the hub; its log has more under {number}")
+
+
+def _methods(request: Request[Any, Any, Any]) -> list[str]:
+    """Return the methods that are possible at the request's path."""
+    path = request.scope["path"].rstrip("/") or "/"
+    found = {
+        str(method)
+        for route in request.app.routes
+        if isinstance(route, HTTPRoute) and re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", route.path_format), path)
+        for method in route.methods
+    }
+    return sorted(found)
 
 
 def _in_words(request: Request[Any, Any, Any], status: int, error: HTTPException) -> str:

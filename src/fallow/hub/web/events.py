@@ -7,11 +7,12 @@ from typing import Annotated
 import msgspec
 from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
 from fallow.hub.core.hub import Hub
+from fallow.hub.web.given import GivenHub, GivenSettings, GivenStreams, GivenToken
 from fallow.hub.web.settings import WebSettings
 from fallow.hub.web.streams import EVENT_STREAM, RETRY_MS, Streams, event_stream, sse
 from fallow.model.errors import NotFound
@@ -54,16 +55,18 @@ class Visible:
     summary="Watch events",
     tags=["events"],
     responses={
-        HTTP_200_OK: ResponseSpec(data_container=Stamped, media_type=EVENT_STREAM, description="A stream of events.")
+        HTTP_200_OK: ResponseSpec(
+            generate_examples=False, data_container=Stamped, media_type=EVENT_STREAM, description="A stream of events."
+        )
     },
 )
 async def watch_events(
-    hub: Hub,
-    token: Token,
-    web: WebSettings,
-    streams: Streams,
+    hub: GivenHub,
+    token: GivenToken,
+    web: GivenSettings,
+    streams: GivenStreams,
     last_event_id: Annotated[
-        str | None, Parameter(header="Last-Event-ID", description="Resume after this event (browsers send it).")
+        str | None, HeaderParameter(name="Last-Event-ID", description="Resume after this event (browsers send it).")
     ] = None,
 ) -> Stream:
     """Stream what happens, as server-sent events: job_created, job_ended, job_deleted, node_joined, node_lost,
@@ -88,7 +91,9 @@ async def _chunks(
             continue
         number = f"{streams.boot}-{stamped.number}"
         if expected is not None and stamped.number > expected:
-            yield sse(f'{{"missed":{stamped.number - expected}}}', event="gap", number=f"{streams.boot}-{expected - 1}")
+            yield sse(
+                f'{{"missed":{stamped.number - expected}}}', event="gap", number=f"{streams.boot}-{stamped.number - 1}"
+            )
         expected = stamped.number + 1
         if await visible.shows(stamped.event):
             data = msgspec.json.encode(stamped).decode()

@@ -7,29 +7,28 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
-from fallow.hub.core.hub import Hub
-from fallow.hub.web.json_jobs import JobRequest, check_function, make_pages, make_spec, whole
+from fallow.hub.web.given import GivenHub, GivenToken
+from fallow.hub.web.json_jobs import check_function, make_pages, make_spec, read_request, whole
 from fallow.hub.web.results import (
-    PAGES_BYTES,
     BytesList,
     ResultList,
     read_bytes,
     read_json,
+    read_pages,
     stream_json_lines,
 )
 from fallow.hub.web.views import Explanation, JobList, JobView, LogList, view_job, view_log_entry
-from fallow.model.token import Token
 
 MAX_LISTED = 1000
 JSON_LINES = "application/jsonl"
 MSGPACK = "application/msgpack"
 
 AnyRequest = Request[Any, Any, Any]
-Ref = Annotated[str, Parameter(description="The job's id, or its name (`/` in a name is written %2F).")]
+Ref = Annotated[str, PathParameter(description="The job's id, or its name (`/` in a name is written %2F).")]
 
 
 def named(request: AnyRequest, job: str) -> str:
@@ -40,25 +39,26 @@ def named(request: AnyRequest, job: str) -> str:
 
 
 @post("/", summary="Create a job over JSON items")
-async def create_job(data: JobRequest, hub: Hub, token: Token) -> JobView:
+async def create_job(request: AnyRequest, hub: GivenHub, token: GivenToken) -> JobView:
     """Run `function`, importable on the nodes as "module:function", on each of `items`.
 
     The answer comes when the job is durable: it survives the hub's crash.
     """
+    data = read_request(await request.body())
     check_function(data.function)
-    function, _ = await hub.keep_blob(whole(data.function.encode()))
+    function, _ = await hub.keep_blob(whole(data.function.encode()), token)
     spec = make_spec(data, function, token)
-    pages = await make_pages(hub, spec.id, data.items)
-    return view_job(await hub.submit(spec, pages, token, if_exists=data.if_exists))
+    pages = await make_pages(hub, spec.id, data.items, token)
+    return view_job(await hub.create_job(spec, pages, token, if_exists=data.if_exists))
 
 
 @get("/", summary="List jobs")
 async def list_jobs(
-    hub: Hub,
-    token: Token,
-    limit: Annotated[int, Parameter(ge=1, le=MAX_LISTED, description="At most this many.")] = 100,
+    hub: GivenHub,
+    token: GivenToken,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_LISTED, description="At most this many.")] = 100,
     before: Annotated[
-        float | None, Parameter(description="Only jobs that ended before this Unix time; see `next`.")
+        float | None, QueryParameter(description="Only jobs that ended before this Unix time; see `next`.")
     ] = None,
 ) -> JobList:
     """List your jobs (an admin sees everybody's): the running ones first, then the latest that ended."""
@@ -68,13 +68,13 @@ async def list_jobs(
 
 
 @get("/{job:str}", summary="Show a job")
-async def show_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> JobView:
+async def show_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> JobView:
     """Show one job and how far it is, with its first failures."""
     return view_job(await hub.job(named(request, job), token))
 
 
 @post("/{job:str}/cancel", status_code=HTTP_200_OK, summary="Cancel a job")
-async def cancel_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> JobView:
+async def cancel_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> JobView:
     """Stop the job's tasks, running ones too. The results that are there stay."""
     ref = named(request, job)
     found = await hub.job(ref, token)
@@ -83,7 +83,7 @@ async def cancel_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> J
 
 
 @delete("/{job:str}", summary="Delete a job")
-async def delete_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> None:
+async def delete_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> None:
     """Cancel the job if it runs, and remove it with all its inputs and results."""
     await hub.delete_job(named(request, job), token)
 
@@ -93,6 +93,7 @@ async def delete_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> N
     summary="Read results",
     responses={
         HTTP_200_OK: ResponseSpec(
+            generate_examples=False,
             data_container=ResultList,
             description="Of a JSON job: results by index. With `Accept: application/jsonl`: all of them, one "
             '`{"index": …, "value": …}` or `{"index": …, "error": …}` a line, as a stream. Of a pickled job: '
@@ -104,16 +105,16 @@ async def delete_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> N
 async def job_results(
     request: AnyRequest,
     job: Ref,
-    hub: Hub,
-    token: Token,
-    start: Annotated[int, Parameter(ge=0, description="From this index on.")] = 0,
+    hub: GivenHub,
+    token: GivenToken,
+    start: Annotated[int, QueryParameter(ge=0, description="From this index on.")] = 0,
 ) -> Response[Any]:
     """Read the results settled so far, about a megabyte at a time. Indices that are not settled yet are left out."""
     info = await hub.job(named(request, job), token)
     ref, state = info.spec.id, info.progress.state
     if info.spec.codec == "json" and JSON_LINES in request.headers.get("accept", ""):
         return Stream(stream_json_lines(hub, ref, token, start), media_type=JSON_LINES)
-    pages, after = await hub.results(ref, token, start=start, limit_bytes=PAGES_BYTES)
+    pages, after = await read_pages(hub, ref, token, start)
     if info.spec.codec == "json":
         body = msgspec.json.encode(ResultList(await read_json(hub, pages), after, state))
         return Response(body, media_type=MediaType.JSON)
@@ -125,9 +126,9 @@ async def job_results(
 async def job_logs(
     request: AnyRequest,
     job: Ref,
-    hub: Hub,
-    token: Token,
-    after: Annotated[int, Parameter(ge=0, description="Go on from here; see `next`.")] = 0,
+    hub: GivenHub,
+    token: GivenToken,
+    after: Annotated[int, QueryParameter(ge=0, description="Go on from here; see `next`.")] = 0,
 ) -> LogList:
     """Read what the job's tasks printed, in order of arrival. At most 64 KiB a task are kept, and 64 MiB a job."""
     entries, following = await hub.logs(named(request, job), token, after=after)
@@ -135,7 +136,7 @@ async def job_logs(
 
 
 @get("/{job:str}/explain", summary="Explain why a job waits")
-async def explain_job(request: AnyRequest, job: Ref, hub: Hub, token: Token) -> Explanation:
+async def explain_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> Explanation:
     """Say in plain words why the job is where it is."""
     return Explanation(await hub.explain(named(request, job), token))
 

@@ -87,6 +87,20 @@ def make_spec(request: JobRequest, function: Digest, token: Token) -> JobSpec:
     )
 
 
+_requests = msgspec.json.Decoder(JobRequest)
+
+
+def read_request(body: bytes) -> JobRequest:
+    """Read a request's JSON; raises BadRequest that names the faulty field.
+
+    The framework would make Python objects of the items first, and round their numbers.
+    """
+    try:
+        return _requests.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is no job: {error}") from error
+
+
 def check_function(text: str) -> None:
     """Raise BadRequest unless `text` reads as module:function."""
     if not _FUNCTION.fullmatch(text):
@@ -107,14 +121,14 @@ def cut(items: Sequence[msgspec.Raw]) -> Iterator[tuple[int, int, bytes]]:
         yield start, start + len(pending), b"[" + b",".join(pending) + b"]"
 
 
-async def make_pages(hub: Hub, job: JobId, items: Sequence[msgspec.Raw]) -> list[InputPage]:
+async def make_pages(hub: Hub, job: JobId, items: Sequence[msgspec.Raw], token: Token) -> list[InputPage]:
     """Cut the items into pages; those too large for a row become blobs first."""
     pages = []
     for start, stop, data in cut(items):
         if len(data) <= INLINE_BYTES:
             pages.append(InputPage(job, start, stop, data))
         else:
-            digest, _ = await hub.keep_blob(whole(data))
+            digest, _ = await hub.keep_blob(whole(data), token)
             pages.append(InputPage(job, start, stop, None, blob=digest))
     return pages
 

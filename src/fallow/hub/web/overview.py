@@ -72,7 +72,7 @@ class Meter:
 
     def rates(self, jobs: Sequence[JobInfo], now_mono: float) -> dict[str, float]:
         """Take the jobs' counts and return tasks per second by job id."""
-        rates = {}
+        rates: dict[str, float] = {}
         for info in jobs:
             if info.progress.ended:
                 self._seen.pop(info.spec.id, None)
@@ -107,7 +107,7 @@ async def look(hub: Hub, token: Token, meter: Meter) -> Overview:
 def _figures(jobs: Sequence[JobInfo], nodes: Sequence[NodeView], rates: dict[str, float]) -> list[Figure]:
     here = [node for node in nodes if node.connected]
     slots = sum(node.info.slots for node in here)
-    busy = sum(min(node.tasks, node.info.slots) for node in here)
+    busy = sum(min(node.running_tasks, node.info.slots) for node in here)
     unfinished = [info for info in jobs if not info.progress.ended]
     running = [info for info in unfinished if info.progress.state == "running"]
     rate = sum(rates.values())
@@ -167,7 +167,7 @@ def _node_row(node: NodeView) -> NodeRow:
     elif not node.accepting:
         state, detail = "paused", node.reason
     else:
-        state, detail = ("working" if node.tasks else "idle"), ""
+        state, detail = ("working" if node.leased_tasks else "idle"), ""
     return NodeRow(
         id=node.id,
         name=info.name,
@@ -175,8 +175,8 @@ def _node_row(node: NodeView) -> NodeRow:
         detail=detail or ", ".join(info.tags),
         machine=f"{info.os} {info.arch}, {info.cores} cores, {format_size(info.memory_bytes)}",
         slots=info.slots,
-        tasks=node.tasks,
-        finished=f"{node.finished:,}",
+        tasks=node.leased_tasks,
+        finished=f"{node.finished_tasks:,}",
         score=f"{info.score:.2f}",
     )
 

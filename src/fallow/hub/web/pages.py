@@ -9,19 +9,19 @@ from typing import Annotated, Any
 import jinja2
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.datastructures import Cookie
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Redirect, Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER, HTTP_401_UNAUTHORIZED, HTTP_403_FORBIDDEN
 
 from fallow import __version__
 from fallow.hub.core.hub import Hub
 from fallow.hub.web.auth import is_same_origin, requires_token, signed_in
+from fallow.hub.web.given import GivenHub, GivenSettings, GivenStreams, GivenToken
 from fallow.hub.web.overview import look
 from fallow.hub.web.sessions import COOKIE, Sessions
 from fallow.hub.web.settings import WebSettings
 from fallow.hub.web.streams import RETRY_MS, Streams, event_stream, sse
 from fallow.model.errors import Forbidden
-from fallow.model.token import Token
 
 FORM_BYTES = 16 * 1024
 SIGN_IN = "/sign-in"
@@ -58,7 +58,7 @@ def _destination(wanted: Any) -> str:
 
 @get(SIGN_IN)
 async def sign_in_page(
-    request: AnyRequest, destination: Annotated[str, Parameter(query="next")] = "/"
+    request: AnyRequest, destination: Annotated[str, QueryParameter(name="next")] = "/"
 ) -> Response[Any]:
     """Show the form, unless the browser is signed in."""
     to = _destination(destination)
@@ -68,7 +68,7 @@ async def sign_in_page(
 
 
 @post(SIGN_IN, request_max_body_size=FORM_BYTES)
-async def sign_in(request: AnyRequest, hub: Hub, web: WebSettings) -> Response[Any]:
+async def sign_in(request: AnyRequest, hub: GivenHub, web: GivenSettings) -> Response[Any]:
     """Check the token and give the browser a session of its own."""
     if not is_same_origin(request):
         raise Forbidden("sign in on the hub's own page at /sign-in")
@@ -107,7 +107,7 @@ async def sign_out(request: AnyRequest) -> Redirect:
 
 
 @get("/")
-async def overview_page(request: AnyRequest, hub: Hub) -> Response[Any]:
+async def overview_page(request: AnyRequest, hub: GivenHub) -> Response[Any]:
     """Show the grid at a glance."""
     token = signed_in(request)
     if token is None:
@@ -117,7 +117,9 @@ async def overview_page(request: AnyRequest, hub: Hub) -> Response[Any]:
 
 
 @get("/live", guards=[requires_token])
-async def live(request: AnyRequest, hub: Hub, token: Token, web: WebSettings, streams: Streams) -> Stream:
+async def live(
+    request: AnyRequest, hub: GivenHub, token: GivenToken, web: GivenSettings, streams: GivenStreams
+) -> Stream:
     """Send the overview's inner part anew whenever it has changed."""
     address = str(request.base_url).rstrip("/")
     template = _templates().get_template("live.html")

@@ -1,7 +1,7 @@
 """Result pages as REST gives them: JSON values as they are, pickled ones as bytes that only their owner opens."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -65,23 +65,51 @@ async def page_bytes(hub: Hub, page: ResultPage) -> bytes:
     return page.data or b""
 
 
-def json_results(stored: StoredPage, data: bytes) -> Iterator[Result]:
-    """Yield the results that this page counts for, in order of index."""
+async def read_pages(hub: Hub, job: JobId, token: Token, start: int) -> tuple[list[StoredPage], int | None]:
+    """Return the pages settled so far for indices from `start` on, and the index to go on from, None at the end.
+
+    The pages' counts are cut to what lies between the two, so that no index is met twice: a page that reaches beyond
+    the second comes again with the next call.
+    """
+    limit_bytes = PAGES_BYTES
+    pages, after = await hub.results(job, token, start=start, limit_bytes=limit_bytes)
+    while after is not None and after <= start:  # pages that overlap, all of them begun before `start`
+        limit_bytes *= 4
+        pages, after = await hub.results(job, token, start=start, limit_bytes=limit_bytes)
+    cut = (_cut(stored, start, after) for stored in pages)
+    return [stored for stored in cut if stored.counts], after
+
+
+def _cut(stored: StoredPage, start: int, stop: int | None) -> StoredPage:
+    page = stored.page
+    if page.partial:  # counts whole or not at all
+        return stored if page.start >= start and (stop is None or page.start < stop) else StoredPage(page, ())
+    counts = RangeSet(RangeSet.from_flat(stored.counts).within(start, page.stop if stop is None else stop))
+    return StoredPage(page, tuple(counts.flat()))
+
+
+def json_results(stored: StoredPage, data: bytes) -> list[Result]:
+    """Return the results that this page counts for."""
     page = stored.page
     counted = RangeSet.from_flat(stored.counts)
-    kept = RangeSet.from_flat(page.kept) if page.kept is not None else RangeSet([(page.start, page.stop)])
+    if page.kept is not None:
+        kept = RangeSet.from_flat(page.kept)
+    else:
+        kept = RangeSet([(page.start, page.stop)])
+        for failure in page.failures:
+            kept.discard(failure.index, failure.index + 1)
     values = msgspec.json.decode(data, type=list[msgspec.Raw]) if data else []
     indices = (index for start, stop in kept for index in range(start, stop))
     found = [Result(index, value=value) for index, value in zip(indices, values, strict=True) if index in counted]
-    found += [
+    return found + [
         Result(failure.index, error=view_failure(failure)) for failure in page.failures if failure.index in counted
     ]
-    return iter(sorted(found, key=lambda result: result.index))
 
 
 async def read_json(hub: Hub, pages: Sequence[StoredPage]) -> list[Result]:
-    """Return the results of consecutive pages of a JSON job."""
-    return [result for stored in pages for result in json_results(stored, await page_bytes(hub, stored.page))]
+    """Return the results of pages of a JSON job, in order of index."""
+    found = [result for stored in pages for result in json_results(stored, await page_bytes(hub, stored.page))]
+    return sorted(found, key=lambda result: result.index)
 
 
 async def stream_json_lines(hub: Hub, job: JobId, token: Token, start: int) -> AsyncIterator[bytes]:
@@ -89,7 +117,7 @@ async def stream_json_lines(hub: Hub, job: JobId, token: Token, start: int) -> A
     encoder = msgspec.json.Encoder()
     after: int | None = start
     while after is not None:
-        pages, after = await hub.results(job, token, start=after, limit_bytes=PAGES_BYTES)
+        pages, after = await read_pages(hub, job, token, after)
         if lines := await read_json(hub, pages):
             yield encoder.encode_lines(lines)
 

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 
-import structlog
 import uvicorn
 
 from fallow.hub.core.hub import Hub
@@ -21,12 +20,8 @@ DRAIN_S = 5.0
 """How long requests that are under way may take to end once the hub was told to stop."""
 BACKLOG = 2048
 """Connections that may wait to be accepted: a lab of nodes that reconnect at once after a restart."""
-EXIT_FAILED = 1
-"""The hub can't write its state any more; a supervisor starts it again."""
 WS_SLACK_BYTES = 64 * 1024
 """Above the largest message that our own ends send, so that theirs is the error that people see."""
-
-_log = structlog.get_logger("fallow.hub")
 
 
 class _Server(uvicorn.Server):
@@ -92,20 +87,17 @@ async def serve(
     with listen(host, port) as listener:  # first: a port in use must not cost a start of the hub
         await hub.start()
         try:
-            await _serve(hub, WebApp(hub, settings), listener, on_ready)
+            await _serve(WebApp(hub, settings), listener, on_ready)
         finally:
             await hub.stop()
-    if hub.failure is not None:
-        _log.error("hub_failed", error=str(hub.failure))
-        return EXIT_FAILED
     return 0
 
 
-async def _serve(hub: Hub, app: WebApp, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+async def _serve(app: WebApp, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
     address = address_of(listener)
     server = _Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,
             lifespan="off",
             access_log=False,
             log_config=None,
@@ -126,18 +118,11 @@ async def _serve(hub: Hub, app: WebApp, listener: socket.socket, on_ready: Calla
         server.should_exit = True
         app.close()
 
-    async def stop_with_hub() -> None:
-        await hub.stopped.wait()
-        stop()
-
     with _signals(stop):
-        watching = asyncio.create_task(stop_with_hub())
         try:
             await server.serve(sockets=[listener])
         finally:
             app.close()
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     body_bytes: int = 64 << 20
     """Largest JSON request. A job of more items than fit is for the Python client, which streams."""
-    blob_bytes: int = 16 << 30
-    """Largest blob that may be uploaded."""
+    blob_bytes: int = 60 << 20
+    """Largest blob that may be uploaded: the hub holds it in memory meanwhile. The Python client's links have no bound."""
     signed_in_s: float = 12 * 3600.0
     """A browser stays signed in this long: a working day."""
     sessions: int = 1000

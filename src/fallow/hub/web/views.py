@@ -115,9 +115,11 @@ class NodeSummary(msgspec.Struct, frozen=True):
     version: str
     leases: int
     tasks: int
-    """Tasks leased to it now."""
+    """Unfinished tasks of its leases."""
+    running: int
+    """Tasks that run there now."""
     finished: int
-    """Tasks finished since the hub started."""
+    """Tasks finished since the hub started or the node was last lost."""
 
 
 class NodeList(msgspec.Struct, frozen=True):
@@ -224,8 +226,9 @@ def view_node(node: NodeView) -> NodeSummary:
         score=info.score,
         version=info.version,
         leases=node.leases,
-        tasks=node.tasks,
-        finished=node.finished,
+        tasks=node.leased_tasks,
+        running=node.running_tasks,
+        finished=node.finished_tasks,
     )
 
 

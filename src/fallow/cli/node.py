@@ -1,0 +1,67 @@
+"""`fallow node`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fallow.cli.options import VerboseOption
+
+
+def node(
+    hub: Annotated[
+        str | None,
+        typer.Argument(envvar="FALLOW_HUB", metavar="HUB", help="The hub's address, such as http://hub.example:7070."),
+    ] = None,
+    *,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File that holds the join token. Otherwise: $FALLOW_TOKEN."),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            "--slots", metavar="N", min=1, max=1024, help="Tasks that run at a time.", show_default="one per core lent"
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option("--cores", metavar="N", min=1, max=4096, help="Cores lent to the grid.", show_default="all"),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZE", help="Memory lent, such as 8GB.", show_default="all"),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="What lists call it.", show_default="the computer's name"),
+    ] = None,
+    tags: Annotated[
+        str, typer.Option("--tags", metavar="A,B", help="Words that jobs can require, such as lab,gpu.")
+    ] = "",
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="Folder for what must survive a restart.", show_default="per user"),
+    ] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Lend this computer to a hub.
+
+    Runs the tasks that the hub leases to it until it is stopped. The node dials out only, so it works behind NAT and firewalls, and it reconnects for ever. SIGTERM or Ctrl-C stops
+    it with its slots and all that they started; unfinished work goes back to the hub.
+    """
+    from fallow.cli.agent import run_node
+
+    raise typer.Exit(
+        run_node(
+            hub=hub,
+            token_file=token_file,
+            slots=slots,
+            cores=cores,
+            memory=memory,
+            name=name,
+            tags=tags,
+            state=state,
+            verbose=verbose,
+        )
+    )

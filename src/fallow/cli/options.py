@@ -1,0 +1,31 @@
+"""Options that several commands share, written once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ON_A_HUB = "Hub"
+
+HubOption = Annotated[
+    str | None,
+    typer.Option(
+        "--hub",
+        envvar="FALLOW_HUB",
+        metavar="URL",
+        help="The hub's address, such as http://127.0.0.1:7070.",
+        rich_help_panel=ON_A_HUB,
+    ),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="File that holds the token. Otherwise: $FALLOW_TOKEN, or the config file.",
+        rich_help_panel=ON_A_HUB,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id or name.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to stderr.")]

@@ -1,0 +1,101 @@
+"""The command as a process, where no hub is needed."""
+
+import socket
+
+import pytest
+
+import fallow as package
+
+pytestmark = pytest.mark.slow
+
+
+def test_help_teaches(fallow):
+    code, out, _ = fallow("--help")
+    assert code == 0
+    for word in ("hub", "node", "map", "demo", "jobs", "job", "nodes", "explain", "token", "config", "FALLOW_TOKEN"):
+        assert word in out
+    code, out, _ = fallow("map", "--help")
+    assert "fallow map math:sqrt < numbers.jsonl" in out
+
+
+def test_version(fallow):
+    assert package.__version__ in fallow("version")[1]
+    assert package.__version__ in fallow("--version")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("jobs", "--nonsense"),
+        ("job", "show"),
+        ("node", "--slots", "0", "x"),
+        ("map", "a:b", "--errors", "x"),
+    ],
+)
+def test_a_senseless_command_line_is_2(fallow, arguments):
+    code, out, err = fallow(*arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("jobs",), "which hub?"),
+        (("jobs", "--hub", "http://127.0.0.1:1"), "no token"),
+        (("jobs", "--hub", "nonsense"), "no token"),
+        (("node",), "which hub?"),
+        (("node", "http://127.0.0.1:1"), "no token"),
+        (("map", "math"), "not of the form"),
+        (("map", "no_such_module:f"), "no module"),
+        (("map", "math:sqrt", "--requires", "x"), "key=value"),
+        (("hub", "--port", "70000"), "--port"),
+    ],
+)
+def test_errors_are_one_line_and_1(fallow, arguments, said):
+    code, out, err = fallow(*arguments)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert err.startswith("fallow: ")
+
+
+def test_a_hub_that_is_not_there(fallow):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, not listening: refuses
+        hub = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        for command in (("jobs",), ("nodes",), ("job", "show", "x"), ("token", "list"), ("explain", "x")):
+            code, _, err = fallow(*command, "--hub", hub, FALLOW_TOKEN="secret-token")
+            assert code == 1
+            assert f"no hub answers at {hub}" in err
+            assert "secret-token" not in err
+            assert err.count("\n") == 1
+
+
+def test_an_address_that_is_none(fallow):
+    code, _, err = fallow("jobs", "--hub", "lab:7070", FALLOW_TOKEN="x")
+    assert code == 1
+    assert "is not a hub's address; write it as http://" in err
+
+
+def test_short_tokens_are_refused(fallow):
+    code, _, err = fallow("hub", "--port", "0", FALLOW_ADMIN_TOKEN="short")
+    assert code == 1
+    assert "$FALLOW_ADMIN_TOKEN is too short" in err
+    assert " short " not in err.replace("too short", "")
+
+
+def test_config_shows_what_is_in_effect(fallow):
+    code, out, _ = fallow("config", FALLOW_HUB="http://lab:7070", FALLOW_TOKEN="secret-token")
+    assert code == 0
+    assert "http://lab:7070 (from $FALLOW_HUB)" in out
+    assert "set (from $FALLOW_TOKEN)" in out
+    assert "secret-token" not in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(fallow, shell):
+    code, out, _ = fallow("--show-completion", shell)
+    assert code == 0
+    assert "fallow" in out
