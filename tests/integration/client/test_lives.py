@@ -1,0 +1,216 @@
+"""Jobs and their lives: names, folders, sessions, interpreters that exit, Ctrl-C."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+from fallow import BadRequest, Grid, JobExists, JobNotFound, StateInUse, Unavailable
+
+pytestmark = pytest.mark.slow
+
+
+def square(x):
+    return x * x
+
+
+def script(text: str, *arguments: str, **more) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(text), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, timeout: float = 60) -> str:
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == 0, err
+    return out
+
+
+def test_a_named_job_in_a_folder_is_found_by_the_next_process(tmp_path, no_orphans):
+    out = finish(script(
+        """
+        import sys
+        from fallow import Grid
+        with Grid(state=sys.argv[1], slots=2) as grid:
+            job = grid.map(abs, range(-50, 0), name="sweep")
+            assert job.wait(60)
+            print(grid.map(pow, [2], [5], name="other").result(30))
+        """, str(tmp_path / "state"),
+    ))  # fmt: skip
+    assert out.strip() == "[32]"
+    with Grid(state=tmp_path / "state", slots=1) as grid:
+        job = grid.job("sweep")
+        assert list(job) == list(range(50, 0, -1))
+        assert job.progress.state == "done"
+        assert {info.spec.name for info in grid.jobs()} == {"sweep", "other"}
+        with pytest.raises(JobNotFound, match="no job 'nothing'"):
+            grid.job("nothing")
+        job.delete()
+        deadline = time.monotonic() + 20
+        while len(grid.jobs()) > 1:
+            assert time.monotonic() < deadline
+        with pytest.raises(JobNotFound):
+            grid.job("sweep")
+
+
+def test_an_unfinished_named_job_goes_on_when_the_folder_is_opened_again(tmp_path, no_orphans):
+    state = tmp_path / "state"
+    with Grid(state=state, slots=2) as grid:
+        job = grid.map(lambda x: time.sleep(0.01) or x, range(200), name="long")
+        iterator = iter(job)
+        assert next(iterator) == 0
+    with Grid(state=state, slots=2) as grid:
+        assert grid.job("long").result(60) == list(range(200))
+
+
+def test_names_that_exist(tmp_path):
+    with Grid(slots=2) as grid:
+        first = grid.map(square, range(5), name="n")
+        with pytest.raises(JobExists, match='if_exists="attach"'):
+            grid.map(square, range(5), name="n")
+        attached = grid.map(square, range(99), name="n", if_exists="attach")
+        assert attached.id == first.id
+        assert list(attached) == [0, 1, 4, 9, 16]
+        replaced = grid.map(square, range(3), name="n", if_exists="replace")
+        assert replaced.id != first.id
+        assert list(replaced) == [0, 1, 4]
+
+
+def test_one_folder_has_one_grid(tmp_path):
+    with Grid(state=tmp_path, slots=1), pytest.raises(StateInUse, match=str(tmp_path)):
+        Grid(state=tmp_path, slots=1)
+
+
+def test_an_unnamed_job_goes_with_its_object():
+    with Grid(slots=2) as grid:
+        job = grid.map(lambda x: time.sleep(60), range(4))
+        job._demand()
+        deadline = time.monotonic() + 20
+        while not grid.jobs():
+            assert time.monotonic() < deadline
+        del job
+        gc.collect()
+        while grid.jobs():
+            assert time.monotonic() < deadline, grid.jobs()
+        assert grid.submit(square, 3).result(30) == 9
+
+
+def test_a_named_job_stays_when_its_object_goes():
+    with Grid(slots=2) as grid:
+        grid.map(square, range(4), name="kept")
+        gc.collect()
+        assert list(grid.job("kept")) == [0, 1, 4, 9]
+
+
+def test_an_interpreter_that_exits_without_closing_leaves_nothing(no_orphans):
+    out = finish(script(
+        """
+        import time
+        from fallow import Grid
+        grid = Grid(slots=2)
+        futures = [grid.submit(time.sleep, 600) for _ in range(8)]
+        print(grid.options(priority=9) is not None)
+        """
+    ))  # fmt: skip
+    assert out.strip() == "True"
+
+
+def test_a_killed_interpreter_takes_its_slots_along():
+    process = script(
+        """
+        import os, time
+        from fallow import Grid
+        grid = Grid(slots=2)
+        print(grid.submit(os.getpid).result(60), flush=True)
+        futures = [grid.submit(time.sleep, 600) for _ in range(4)]
+        time.sleep(600)
+        """
+    )
+    slot = psutil.Process(int(process.stdout.readline()))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert slot in children
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_cancels_what_is_waited_for_and_the_grid_goes_on(no_orphans):
+    process = script(
+        """
+        import time
+        from fallow import Grid
+        with Grid(slots=2) as grid:
+            job = grid.map(time.sleep, [600] * 4)
+            job._demand()
+            print("waiting", flush=True)
+            try:
+                list(job)
+            except KeyboardInterrupt:
+                print("interrupted")
+            print(grid.submit(abs, -3).result(60))
+            try:
+                print("again", flush=True)
+                grid.submit(time.sleep, 600).result()
+            except KeyboardInterrupt:
+                print(grid.submit(abs, -4).result(60))
+        """
+    )
+    assert process.stdout.readline() == "waiting\n"
+    wait_until_sleeping(process)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "interrupted\n"
+    assert process.stdout.readline() == "3\n"
+    assert process.stdout.readline() == "again\n"
+    wait_until_sleeping(process)
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == "4\n"
+
+
+def wait_until_sleeping(process: subprocess.Popen) -> None:
+    """Wait until the main thread blocks: then it is in the wait that Ctrl-C is to end."""
+    quiet = 0
+    last = None
+    deadline = time.monotonic() + 20
+    while quiet < 5:
+        assert time.monotonic() < deadline
+        used = psutil.Process(process.pid).cpu_times()[:2]
+        quiet = quiet + 1 if used == last else 0
+        last = used
+        os.sched_yield()
+        time.sleep(0.05)
+
+
+def test_a_hub_that_is_not_there():
+    with pytest.raises(Unavailable, match="no hub answers at http://127.0.0.1:9"):
+        Grid("http://127.0.0.1:9", token="t")
+    with pytest.raises(BadRequest, match="not a hub's address"):
+        Grid("lab", token="t")
+    with pytest.raises(BadRequest, match="FALLOW_TOKEN"):
+        Grid("http://127.0.0.1:9")
+
+
+def test_arguments_of_grid():
+    with pytest.raises(BadRequest, match="slots=0"):
+        Grid(slots=0)
+    with pytest.raises(BadRequest, match="embedded"):
+        Grid("http://127.0.0.1:9", slots=2)
+
+
+def test_temporary_folders_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with Grid(slots=1) as grid:
+        assert grid.submit(square, 2).result(30) == 4
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,185 @@
+"""Single submits: futures, streams, cancellation, the executor adapter, asyncio."""
+
+import asyncio
+import concurrent.futures
+import functools
+import operator
+import os
+import time
+import warnings
+
+import pytest
+
+from fallow import AsyncGrid, Closed, Future, Grid, GridExecutor, PicklingFailed
+
+pytestmark = pytest.mark.slow
+
+
+def double(x, *, plus=0):
+    return 2 * x + plus
+
+
+def test_submit(grid):
+    future = grid.submit(double, 4, plus=1)
+    assert isinstance(future, Future)
+    assert isinstance(future, concurrent.futures.Future)
+    assert future.result(30) == 9
+    assert grid.submit(pow, 2, 10).result(30) == 1024
+    assert grid.submit(lambda: 5).result(30) == 5
+
+
+def test_many_submits_gather_into_few_pages(grid):
+    futures = [grid.submit(double, i) for i in range(20_000)]
+    assert [future.result(60) for future in futures] == [2 * i for i in range(20_000)]
+
+
+def test_lambdas_made_anew_each_time(grid):
+    futures = [grid.submit(lambda i=i: i * 3) for i in range(200)]
+    assert [future.result(60) for future in futures] == [i * 3 for i in range(200)]
+
+
+def test_arguments_are_taken_at_the_call(grid):
+    values = [1, 2, 3]
+    future = grid.submit(sum, values)
+    values.append(1000)
+    assert future.result(30) == 6
+
+
+def test_exceptions_and_callbacks(grid):
+    def fail():
+        raise KeyError("nothing here")
+
+    future = grid.submit(fail)
+    with pytest.raises(KeyError, match="nothing here"):
+        future.result(30)
+    assert isinstance(future.exception(), KeyError)
+    called = []
+    other = grid.submit(double, 1)
+    other.add_done_callback(lambda f: called.append(f.result()))
+    assert concurrent.futures.wait([other], 30).done
+    assert called == [2]
+
+
+def test_as_completed_of_the_standard_library(grid):
+    futures = [grid.submit(double, i) for i in range(50)]
+    found = {future.result() for future in concurrent.futures.as_completed(futures, timeout=30)}
+    assert found == {2 * i for i in range(50)}
+
+
+def test_cancel_stops_a_running_task(grid, tmp_path):
+    def run():
+        (tmp_path / "began").touch()
+        time.sleep(600)
+
+    future = grid.submit(run)
+    wait_for((tmp_path / "began").exists)
+    assert future.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(5)
+    futures = [grid.submit(double, i) for i in range(4)]  # the slot is free again
+    assert [each.result(30) for each in futures] == [0, 2, 4, 6]
+
+
+def test_what_cannot_be_pickled_is_an_error_of_the_call(grid):
+    import threading
+
+    with pytest.raises(PicklingFailed, match="arguments of double"):
+        grid.submit(double, threading.Lock())
+    assert grid.submit(double, 1).result(30) == 2
+
+
+def test_a_large_call_warns_and_names_put(grid):
+    with pytest.warns(UserWarning, match=r"grid\.put"):
+        assert grid.submit(len, bytes(11_000_000)).result(60) == 11_000_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert grid.submit(len, bytes(2_000_000)).result(60) == 2_000_000
+
+
+def test_calls_after_a_large_one_keep_their_order(grid):
+    futures = []
+    for size in (10, 3_000_000, 20, 2_000_000, 30):
+        futures.append(grid.submit(len, bytes(size)))
+    assert [future.result(60) for future in futures] == [10, 3_000_000, 20, 2_000_000, 30]
+
+
+def test_options_of_submits(grid):
+    hurried = grid.options(timeout=0.3)
+    with pytest.raises(TimeoutError):
+        hurried.submit(time.sleep, 60).result(30)
+    assert grid.submit(double, 2).result(30) == 4
+
+
+def test_urgent_calls_overtake_queued_ones(grid):
+    slow = [grid.submit(time.sleep, 0.02) for _ in range(200)]
+    urgent = grid.options(priority=5).submit(double, 1)
+    assert urgent.result(30) == 2
+    assert not slow[-1].done()
+    for future in slow:
+        future.cancel()
+
+
+def test_the_executor_adapter(grid):
+    with GridExecutor(grid) as executor:
+        assert executor.submit(double, 3).result(30) == 6
+        assert list(executor.map(double, [1, 2, 3])) == [2, 4, 6]
+        future = executor.submit(time.sleep, 0.1)
+    assert future.done()  # shutdown waits, as the standard library's does
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(double, 1)
+    assert grid.submit(double, 1).result(30) == 2  # the grid is not the executor's
+
+
+def test_the_async_face():
+    async def main():
+        async with AsyncGrid(slots=2) as grid:
+            assert await grid.submit(double, 4) == 8
+            assert await grid.map(double, range(5)) == [0, 2, 4, 6, 8]
+            assert [value async for value in grid.filter(lambda x: x % 2, range(6))] == [1, 3, 5]
+            assert await grid.reduce(operator.add, grid.map(double, range(100))) == 9900
+            assert sorted([pair async for pair in grid.map(double, range(3)).as_completed()]) == [(0, 0), (1, 2), (2, 4)]
+            ref = await grid.put([1, 2, 3])
+            assert await grid.submit(sum, ref) == 6
+            results = await asyncio.gather(*(grid.submit(double, i) for i in range(100)))
+            assert results == [2 * i for i in range(100)]
+            with pytest.raises(ZeroDivisionError):
+                await grid.submit(operator.truediv, 1, 0)
+            job = grid.map(double, range(10))
+            assert await job.wait(30)
+            assert (await job.progress()).settled == 10
+            assert [node.info.slots for node in await grid.nodes()] == [2]
+
+    asyncio.run(main())
+
+
+def test_a_closed_grid_says_so(no_orphans):
+    grid = Grid(slots=1)
+    assert grid.submit(double, 1).result(30) == 2
+    pending = grid.submit(time.sleep, 60)
+    grid.close()
+    grid.close()
+    with pytest.raises(Closed):
+        grid.submit(double, 1)
+    with pytest.raises(Closed):
+        grid.map(double, [1])
+    with pytest.raises(Closed):
+        pending.result(5)
+
+
+def test_partial_functions_and_methods(grid):
+    assert grid.submit(functools.partial(double, plus=5), 1).result(30) == 7
+    assert grid.submit("a-b".split, "-").result(30) == ["a", "b"]
+
+
+def test_slots_run_in_other_processes(grid):
+    pids = {grid.submit(os.getpid).result(30) for _ in range(4)}
+    assert os.getpid() not in pids
+
+
+def wait_for(condition, deadline_s=20.0):
+    import threading
+
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        threading.Event().wait(0.01)
