@@ -29,7 +29,7 @@ class Choice(StrEnum):
     sweep = "sweep"
 
 
-@app.command()
+@app.command(epilog="Examples\n\nfallow demo\n\nfallow demo --digits 2000 --nodes 4\n\nfallow demo search --no-kill")
 def demo(
     program: Annotated[
         Choice,
@@ -47,15 +47,11 @@ def demo(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON at the end.")] = False,
 ) -> None:
-    r"""Watch a real grid compute something real, lose a node half way, and finish with a verified result.
+    """Watch a real grid compute something real, lose a node half way, and finish with a verified result.
 
-    Starts a hub and two nodes on this computer, computes digits of Pi, kills one node, starts it again, and checks
-    every digit. Everything is gone when it ends. Exits with 1 if any result was wrong.
+    A hub and two nodes start on this computer, one node is killed and started again, every result is checked.
 
-    \b
-    fallow demo                    # about a minute on two cores
-    fallow demo --digits 2000      # longer
-    fallow demo search --no-kill   # another program, undisturbed
+    Nothing of it is left when it ends. The exit code is 1 if any result was wrong.
     """
     from fallow.demo.screen import Screen
     from fallow.demo.show import run

@@ -1,0 +1,134 @@
+"""`fallow demo` as a user runs it: real processes, a real loss, and nothing left behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fallow.demo.fleet import Fleet
+from fallow.demo.pi import all_digits
+from fallow.model.errors import FallowError
+
+LIMIT_S = 100
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start `fallow demo` with arguments, its temporary folders below tmp_path; ended if the test does not."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FALLOW_")}
+    environment["TMPDIR"] = str(tmp_path)
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fallow", "demo", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def processes_in(folder):
+    """Return the processes that were started with `folder` as their place for temporary files."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TMPDIR") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def assert_nothing_left(folder):
+    deadline = time.monotonic() + 10
+    while left := processes_in(folder):
+        assert time.monotonic() < deadline, [(each.pid, each.cmdline()) for each in left]
+        psutil.wait_procs(left, timeout=0.1)
+    assert [each.name for each in Path(folder).iterdir()] == []
+
+
+def test_loses_a_node_and_gets_every_digit(start, tmp_path):
+    process = start("--digits", "900", "--json")
+    output, story = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, story
+    figures = json.loads(output)
+    assert figures["is_right"]
+    assert figures["tasks"] == 100
+    assert figures["facts"]["sha256"] == sha256(all_digits(900).encode()).hexdigest()
+    assert figures["speedup"] == pytest.approx(figures["serial_s"] / figures["grid_s"])
+    assert figures["away_s"] > 0
+    for event in (r"hub at http://127\.0\.0\.1:\d+", r"killed node-2 \(SIGKILL", r"all 900 digits agree"):
+        assert re.search(event, story), story
+    assert_nothing_left(tmp_path)
+
+
+def test_undisturbed_with_one_node_and_no_comparison(start, tmp_path):
+    process = start("--digits", "100", "--nodes", "1", "--no-kill", "--no-compare")
+    story, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, story + errors
+    assert errors == ""
+    assert "killed" not in story
+    assert "speed-up" not in story
+    assert "all 100 digits agree" in story
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("program", ["search", "nbody", "sweep"])
+def test_the_other_programs(program, start, tmp_path):
+    process = start(program, "--no-kill", "--no-compare", "--json")
+    output, story = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, story
+    assert json.loads(output)["is_right"]
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(number, start, tmp_path):
+    process = start("--digits", "3000", "--no-compare")
+    for line in process.stdout:
+        if "a hub at" in line:
+            break
+    process.send_signal(number)
+    story, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, story + errors
+    assert "stopped; nothing is left running" in story
+    assert "Traceback" not in errors
+    assert_nothing_left(tmp_path)
+
+
+def test_a_program_that_is_not_there_is_refused(start):
+    process = start("tetris")
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 2
+    assert "tetris" in errors
+
+
+def test_a_hub_that_cannot_start_is_explained(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("fallow.demo.fleet.secrets.token_urlsafe", lambda size: "short")
+    with pytest.raises(FallowError, match="hub ended with status"):
+        with Fleet(1):
+            pass
+    assert list(tmp_path.iterdir()) == []
