@@ -10,7 +10,7 @@ from fallow.scheduler.books import Books
 from fallow.scheduler.job_state import JobState
 from fallow.scheduler.node_state import NodeState
 from fallow.scheduler.sizing import cut, lease_size
-from fallow.scheduler.tail import take_over
+from fallow.scheduler.tail import rescue, take_over
 from fallow.scheduler.work_class import WorkClass
 
 JOBS_SCANNED = 8
@@ -41,14 +41,14 @@ def _distribute_class(books: Books, work_class: WorkClass, budget: int) -> int:
         if budget <= 0:
             books.woken[work_class] = None
             break
-        before = books.lease_count
+        before, had_room = books.lease_count, node.ranks[work_class] >= 0
         offer(books, node)
         budget -= books.lease_count - before
         rank = work_class.hungry.rank(node)
         if books.lease_count == before and rank is not None:  # it may not have what is left
             work_class.hungry.remove(node)
             passed.append((node, rank))
-            if rank < 0:  # none of the others has room either, and all of them will ask again
+            if not had_room:  # none of the others has room either, and all of them will ask again
                 break
     for node, rank in passed:
         work_class.hungry.put(node, rank)
@@ -92,6 +92,8 @@ def _grant_next(books: Books, node: NodeState) -> bool:
         work_class = job.work_class
         room = node.room(work_class, job.priority)
         if room or books.runs_dry(node, job):
+            if room and books.now >= job.next_rescue and rescue(books, job, node):
+                return True
             count, is_probe = lease_size(books, job, node, room)
             start, stop = cut(books, job, count)
             books.grant(job, node, start, stop, is_probe=is_probe)

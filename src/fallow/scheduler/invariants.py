@@ -128,5 +128,7 @@ def check_class(books: Books, work_class: WorkClass) -> None:
         if work_class.hungry.rank(node) is not None:
             assert work_class in node.ranks, "a node is hungry without knowing"
     assert len(work_class.hungry) == sum(work_class in node.ranks for node in nodes), "hungry nodes are miscounted"
-    if work_class.peek() is not None and work_class not in books.woken and not work_class.holds:
-        assert not work_class.hungry.best(1, 0), "work is pending beside a node with room"
+    if work_class.peek() is not None and work_class not in books.woken:
+        held = {node for each in books.classes.values() for node in each.holds}
+        idle = [node.id for node in work_class.hungry.best(len(nodes), 0) if node.id not in held]
+        assert not idle, f"work is pending beside {idle}, which have room"

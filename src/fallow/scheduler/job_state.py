@@ -79,7 +79,7 @@ class JobState:
 
     __slots__ = (
         "accepted", "arrivals", "available", "backlog", "careful", "children", "copy_scan_step", "drains", "failed", "failed_set",
-        "first_failures", "fresh", "front", "leases", "life", "next_copy_scan", "order", "paces", "parent", "priority",
+        "first_failures", "fresh", "front", "leases", "life", "next_copy_scan", "next_rescue", "order", "paces", "parent", "priority",
         "queued_key", "rows", "settled", "spec", "times", "touched", "troubles", "was_leased", "work_class",
     )  # fmt: skip
 
@@ -128,6 +128,8 @@ class JobState:
         self.next_copy_scan = 0.0
         """Until then, no node of at most this speed would make a second attempt."""
         self.copy_scan_step = 0
+        self.next_rescue = 0.0
+        """When to look next for a running task that would outlast all that is pending."""
 
     @property
     def id(self) -> JobId:

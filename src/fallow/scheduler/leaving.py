@@ -110,6 +110,10 @@ def lose_node(books: Books, node: NodeState) -> None:
     """Give a node up: its leases go back to the front of the queue, and nothing of it stays in memory."""
     books.unmatch(node)
     del books.nodes[node.id]
+    for job in node.cached.values():
+        del job.touched[node.id]
+        job.paces.pop(node.id, None)
+    node.cached.clear()
     leases = list(node.leases.values())
     tasks = sum(len(lease.unfinished) for lease in leases)
     for lease in leases:
@@ -117,10 +121,6 @@ def lose_node(books: Books, node: NodeState) -> None:
             blame(books, lease, strictly=False)
         if lease.id in books.leases:
             reclaim(books, lease)
-    for job in node.cached.values():
-        job.touched.pop(node.id, None)
-        job.paces.pop(node.id, None)
-    node.cached.clear()
     books.vacated.pop(node.id, None)
     if node.info is not UNKNOWN:
         books.effects.append(Tell(NodeLost(node.id, node.info.name, len(leases), tasks)))

@@ -20,6 +20,9 @@ JOBS_SCANNED = 8
 LEASES_POPPED = 8
 """Leases with the most to do that are looked at for one recall."""
 
+LEAST_SPEED = 0.2
+"""Nodes slower than this part of the one at hand do not delay a job's end by more than its longest task there."""
+
 LONGEST_GAP_S = 2.0
 """Idle nodes that find nothing to take over look again at least this often."""
 
@@ -35,6 +38,9 @@ def take_over(books: Books, node: NodeState) -> bool:
             if _recall(books, job, node) or (node.room(work_class) and _copy(books, job, node)):
                 found = True
                 break
+    if found:
+        for work_class in node.capacity:
+            books.rank(node, work_class)
     if waits and books.tick_mono is None:
         books.tick_mono = books.now + books.tick_gap_s
     return found
@@ -48,7 +54,6 @@ def tick(books: Books) -> None:
         if work_class.tail:
             for node in work_class.hungry.best(books.settings.scan, 0):
                 found |= take_over(books, node)
-                books.rank(node, work_class)
     books.tick_gap_s = books.settings.tick_s if found else min(LONGEST_GAP_S, books.tick_gap_s * 2)
 
 
@@ -89,21 +94,49 @@ def _copy(books: Books, job: JobState, node: NodeState) -> bool:
     """Make a second attempt at the running task that gains most by it on this node, if one does."""
     if not job.spec.speculate or (books.now < job.next_copy_scan and node.speed_step <= job.copy_scan_step):
         return False
+    if _copy_best(books, job, node, 0.0):
+        return True
+    job.next_copy_scan, job.copy_scan_step = books.now + books.tick_gap_s, node.speed_step
+    return False
+
+
+def rescue(books: Books, job: JobState, node: NodeState) -> bool:
+    """Before the tail: make a second attempt at a task that would outlast all that is pending where it is now.
+
+    A long task on a slow node is best tried again on a fast one as soon as it is known to be long, not when everything
+    else is done. Looked for a few times a second at most, and only if tasks are long enough for that to matter.
+    """
+    settings, times, power = books.settings, job.times, job.work_class.power
+    if books.now < job.next_rescue or not job.spec.speculate or job.spec.reduces or times.mean is None:
+        return False
+    rest_s = job.pending_count * times.mean / power
+    if times.largest < settings.copy_min_s or rest_s * LEAST_SPEED > times.largest * node.score:
+        job.next_rescue = books.now + settings.tick_s
+        return False
+    if _copy_best(books, job, node, rest_s):
+        return True
+    job.next_rescue = books.now + settings.tick_s
+    return False
+
+
+def _copy_best(books: Books, job: JobState, node: NodeState, rest_s: float) -> bool:
+    """Copy the running task that gains most of those that would take longer than `rest_s` where they are."""
     best: tuple[float, LeaseState, int, int] | None = None
     for lease in islice(job.leases.values(), books.settings.scan):
         if lease.original is None and lease.node is not node and lease is not lease.node.alone:
-            for gain, start, stop in _gains(books, lease, node):
+            for gain, start, stop in _gains(books, lease, node, rest_s):
                 if best is None or gain > best[0]:
                     best = (gain, lease, start, stop)
-    if best is None:
-        job.next_copy_scan, job.copy_scan_step = books.now + books.tick_gap_s, node.speed_step
-        return False
-    books.grant(job, node, best[2], best[3], original=best[1])
-    return True
+    if best is not None:
+        books.grant(job, node, best[2], best[3], original=best[1])
+    return best is not None
 
 
-def _gains(books: Books, lease: LeaseState, node: NodeState) -> list[tuple[float, int, int]]:
-    """Return the tasks of the lease that a copy on `node` is expected to finish sooner, and by how many seconds."""
+def _gains(books: Books, lease: LeaseState, node: NodeState, rest_s: float) -> list[tuple[float, int, int]]:
+    """Return the tasks of the lease that a copy on `node` is expected to finish sooner, and by how many seconds.
+
+    rest_s: those that need no longer than this where they are do not matter.
+    """
     job, settings, gains = lease.job, books.settings, []
     if job.spec.reduces:
         return _gain_of_partial(books, lease, node)
@@ -119,7 +152,7 @@ def _gains(books: Books, lease: LeaseState, node: NodeState) -> list[tuple[float
             left_s, copy_s = age_s, job.times.largest / here
         else:
             continue
-        if left_s > settings.copy_gain * copy_s and left_s - copy_s > settings.copy_min_s:
+        if left_s > max(settings.copy_gain * copy_s, rest_s) and left_s - copy_s > settings.copy_min_s:
             gains.append((left_s - copy_s, index, index + 1))
     return gains
 
