@@ -75,13 +75,16 @@ class EmbeddedGrid:
         self._hub.accept(hubs, self._token, kind)
         return ours
 
-    async def stop(self) -> None:
-        """End the slots, make what is to be kept durable, remove the temporary folder."""
+    async def stop_node(self) -> None:
+        """End the slots and what runs in them."""
         if self._agent is not None:
             await self._agent.stop(drain=False)
         if self._agent_task is not None:
             self._agent_task.cancel()
             await asyncio.gather(self._agent_task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Make what is to be kept durable, remove the temporary folder."""
         if self._hub is not None:
             await self._hub.stop()
         if self._temporary is not None:

@@ -5,7 +5,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Sized
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ from fallow.model.job import JobInfo, StageKind
 from fallow.model.node_view import NodeView
 from fallow.slot.pages import encode_list, size_bytes
 from fallow.slot.refs import Ref, collecting
+
+if TYPE_CHECKING:
+    from fallow.client.embedded import EmbeddedGrid
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,7 +73,7 @@ class Grid:
         engine = Engine()
         engine.start()
         try:
-            session, close = engine.run(_open(address, state, slots))
+            session, embedded = engine.run(_open(address, state, slots))
         except BaseException:
             engine.stop()
             raise
@@ -79,7 +82,7 @@ class Grid:
         self._core = GridCore(engine, session, {}, shows_progress=shows)
         self._streams = StreamBook(self._core)
         self._defaults: Options = self._core.options({})
-        self._finalizer = weakref.finalize(self, _shut, engine, session, close)
+        self._finalizer = weakref.finalize(self, _shut, engine, session, embedded)
         self._is_view = False
 
     def __repr__(self) -> str:
@@ -221,8 +224,8 @@ def _unknown(*_: Any) -> Any:
 
 async def _open(
     address: HubAddress | None, state: str | os.PathLike[str] | None, slots: int | None
-) -> tuple[ClientSession, Callable[[], Any]]:
-    """Return a connected session and what closes its other half; runs on the engine."""
+) -> tuple[ClientSession, "EmbeddedGrid | None"]:
+    """Return a connected session, and the hub and node of an embedded grid; runs on the engine."""
     session_id = SessionId(os.urandom(16).hex())
     if address is None:
         from fallow.client.embedded import EmbeddedGrid
@@ -231,27 +234,27 @@ async def _open(
         await embedded.start()
         session = ClientSession(session_id, embedded.connect, PYTHON)
         await session.open()
-        return session, embedded.stop
+        return session, embedded
 
     from fallow.link.websocket import dial
 
     async def connect() -> Link:
         return await dial(address.url, address.secret, "client")
 
-    async def nothing() -> None:
-        return None
-
     session = ClientSession(session_id, connect, PYTHON)
     await session.open()
-    return session, nothing
+    return session, None
 
 
-def _shut(engine: Engine, session: ClientSession, close: Callable[[], Any]) -> None:
+def _shut(engine: Engine, session: ClientSession, embedded: "EmbeddedGrid | None") -> None:
     """Close a grid; called once: by `close`, by the garbage collector, or when the interpreter exits."""
 
     async def shut() -> None:
+        if embedded is not None:
+            await embedded.stop_node()
         await session.close()
-        await close()
+        if embedded is not None:
+            await embedded.stop()
 
     if engine.is_running:
         try:

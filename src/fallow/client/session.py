@@ -5,6 +5,7 @@ repeats what was not acknowledged; creating a job and adding a page are idempote
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -56,6 +57,9 @@ RETRY_MOST_S = 10.0
 """Waits between attempts to reach the hub again double from the first to the most, with jitter."""
 FULL_RETRY_S = 1.0
 """How long to wait before a page is sent again to a hub whose disk was full."""
+
+GOODBYE_S = 2.0
+"""How long leaving waits for the goodbye to be sent."""
 
 T = TypeVar("T")
 _log = logging.getLogger("fallow")
@@ -223,11 +227,13 @@ class ClientSession:
     async def close(self) -> None:
         """Say goodbye: unnamed jobs are cancelled now."""
         self._closed = True
-        self._lost.set()
         if self._link is not None:
             if self._is_up:
                 self._link.send(Goodbye())
             self._link.close("goodbye")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), GOODBYE_S)
+        self._lost.set()
         for task in [*self._tasks, *((self._keeper,) if self._keeper is not None else ())]:
             task.cancel()
         self._give_up(Closed())

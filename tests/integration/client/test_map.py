@@ -336,5 +336,3 @@ def test_closing_with_work_in_progress_is_quick_and_leaves_nothing(no_orphans):
         grid.map(lambda x: time.sleep(600), range(100))._demand()
         assert grid.submit(square, 2) is not None
     print(f"closed in {time.monotonic() - began:.2f} s")
-
-

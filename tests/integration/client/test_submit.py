@@ -137,7 +137,11 @@ def test_the_async_face():
             assert await grid.map(double, range(5)) == [0, 2, 4, 6, 8]
             assert [value async for value in grid.filter(lambda x: x % 2, range(6))] == [1, 3, 5]
             assert await grid.reduce(operator.add, grid.map(double, range(100))) == 9900
-            assert sorted([pair async for pair in grid.map(double, range(3)).as_completed()]) == [(0, 0), (1, 2), (2, 4)]
+            assert sorted([pair async for pair in grid.map(double, range(3)).as_completed()]) == [
+                (0, 0),
+                (1, 2),
+                (2, 4),
+            ]
             ref = await grid.put([1, 2, 3])
             assert await grid.submit(sum, ref) == 6
             results = await asyncio.gather(*(grid.submit(double, i) for i in range(100)))

@@ -62,7 +62,9 @@ class Peer:
 
     async def wait(self, cls: type, count: int = 1, where: Callable[[Any], bool] = lambda frame: True) -> Any:
         """Return the `count`-th frame of a class for which `where` holds."""
-        found = await until(lambda: len(hits := [f for f in self.all(cls) if where(f)]) >= count and hits, lambda: self.got)
+        found = await until(
+            lambda: len(hits := [f for f in self.all(cls) if where(f)]) >= count and hits, lambda: self.got
+        )
         return found[count - 1]
 
     async def close(self) -> None:
@@ -100,7 +102,15 @@ class TestNode(Peer):
 
     async def hello(self, node: str = "a" * 32, held: tuple = (), **fields: Any) -> "TestNode":
         self.node = node
-        info = {"name": "n", "cores": 2, "slots": 2, "memory_bytes": 10**9, "os": "linux", "arch": "x86_64", "pythons": ("3.11",)}
+        info = {
+            "name": "n",
+            "cores": 2,
+            "slots": 2,
+            "memory_bytes": 10**9,
+            "os": "linux",
+            "arch": "x86_64",
+            "pythons": ("3.11",),
+        }
         self.send(NodeHello(PROTOCOL_VERSION, node, NodeInfo(**{**info, **fields})), Presents(held))
         await self.wait(Welcome)
         return self
@@ -109,7 +119,14 @@ class TestNode(Peer):
         """Deliver pages of a lease (the whole of it, one pickle of nothing in particular, by default)."""
         self.number += 1
         lease = grant.lease
-        self.send(Done(self.number, lease.id, lease.job, pages or (ResultPage(lease.start, lease.stop, b"values", elapsed_s=0.001),)))
+        self.send(
+            Done(
+                self.number,
+                lease.id,
+                lease.job,
+                pages or (ResultPage(lease.start, lease.stop, b"values", elapsed_s=0.001),),
+            )
+        )
         return self.number
 
 

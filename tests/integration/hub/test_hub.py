@@ -114,6 +114,7 @@ def test_after_a_restart_nothing_acknowledged_is_lost_or_run_again(hubs, kit):
             assert not any(second.lease.start in span for span in granted)
             node.done(second)
             done = {grant.lease.id, second.lease.id}
+
             async def serve():
                 while True:
                     for peer in (node, other):
@@ -122,11 +123,14 @@ def test_after_a_restart_nothing_acknowledged_is_lost_or_run_again(hubs, kit):
                                 done.add(each.lease.id)
                                 peer.done(each)
                     await asyncio.sleep(0.001)
+
             server = asyncio.create_task(serve())
             client = await kit.client(hub, kit.USER, "client").hello("6" * 32)
             client.send(Watch(spec.id, 1, 0, 10, CREDIT))
             await client.wait(Progress, where=lambda frame: frame.progress.ended)
-            await kit.until(lambda: sum(b - a for f in client.all(Results) for p in f.pages for a, b in [p.counts]) == 10)
+            await kit.until(
+                lambda: sum(b - a for f in client.all(Results) for p in f.pages for a, b in [p.counts]) == 10
+            )
             server.cancel()
             granted = [(g.lease.start, g.lease.stop) for peer in (node, other) for g in peer.all(Grant)]
             assert all(start >= done_before for start, _ in granted)
@@ -196,7 +200,11 @@ def test_wrong_first_frames_and_versions_are_refused_and_the_link_closed(hubs, k
             for kind, token, frame in (
                 ("client", kit.USER, Goodbye()),
                 ("client", kit.USER, ClientHello(99, "5" * 32, "3.11")),
-                ("node", kit.NODE, NodeHello(99, "a" * 32, (await kit.node(hub, kit.NODE, "node").hello()).got and _info())),
+                (
+                    "node",
+                    kit.NODE,
+                    NodeHello(99, "a" * 32, (await kit.node(hub, kit.NODE, "node").hello()).got and _info()),
+                ),
             ):
                 peer = kit.client(hub, token, kind)
                 peer.send(frame)
@@ -288,7 +296,9 @@ def test_a_waiting_client_is_told_why(hubs, kit):
         async with hubs(memory=True, waiting_notice_s=0.01) as hub:
             client = await kit.client(hub, kit.USER, "client").hello()
             await kit.node(hub, kit.NODE, "node").hello()
-            spec = client.spec(await client.offer(b"function"), requirements=Requirements(python="3.99"), inputs=Counting(0, 1))
+            spec = client.spec(
+                await client.offer(b"function"), requirements=Requirements(python="3.99"), inputs=Counting(0, 1)
+            )
             client.send(CreateJob(spec), Seal(spec.id, 1))
             told = await client.wait(WaitingBecause)
             assert any("3.99" in reason and "3.11" in reason for reason in told.reasons), told.reasons
