@@ -57,9 +57,9 @@ def _find_token(config: dict[str, str], path: Path, token_file: Path | None) -> 
         return _from_file(token_file), str(token_file)
     if token := os.environ.get("FALLOW_TOKEN", "").strip():
         return token, "$FALLOW_TOKEN"
-    if token := config.get("token"):
+    if "token" in config:
         _warn_if_open(path)
-        return token, str(path)
+        return config["token"], str(path)
     if file := config.get("token_file"):
         return _from_file(Path(file).expanduser()), file
     return None, ""

@@ -209,13 +209,13 @@ def _schema_page(name: str, schema: dict[str, Any]) -> str:
         "",
         schema.get("description", ""),
         "",
-        "| field | type |",
-        "| --- | --- |",
+        "| field | type | |",
+        "| --- | --- | --- |",
     ]
     required = set(schema.get("required", ()))
     for field, each in schema.get("properties", {}).items():
         note = "" if field in required else ", optional"
-        lines.append(f"| `{field}` | {_type(each)}{note} |")
+        lines.append(f"| `{field}` | {_type(each)}{note} | {each.get('description', '')} |")
     return "\n".join([*lines, ""])
 
 

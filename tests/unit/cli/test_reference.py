@@ -45,6 +45,6 @@ def test_every_route_and_field_is_in_the_reference():
 
 def test_every_error_that_rest_gives_is_in_the_reference():
     page = rest_reference()
-    given = set(CODES.values()) | {code for code, error in BY_CODE.items() if error.status not in {500}} | {"internal"}
+    given = set(CODES.values()) | {code for code, error in BY_CODE.items() if error.status != 500} | {"internal"}
     for code in given - {"not_acceptable", "unsupported_media_type", "closed", "pickling_failed", "closed"}:
         assert f"`{code}`" in page, code

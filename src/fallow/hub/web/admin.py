@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Router, delete, get, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody, PathParameter
 
 from fallow.hub.web.given import GivenHub, GivenToken
 from fallow.hub.web.views import NewToken, NodeList, TokenList, TokenView, view_node, view_token
@@ -40,7 +40,9 @@ async def create_token(data: JSONBody[TokenRequest], hub: GivenHub) -> NewToken:
 
 
 @delete("/tokens/{token_id:str}", summary="Revoke a token", tags=["tokens"], opt={"role": "admin"})
-async def revoke_token(token_id: FromPath[str], hub: GivenHub) -> None:
+async def revoke_token(
+    token_id: Annotated[str, PathParameter(description="As lists of tokens show it.")], hub: GivenHub
+) -> None:
     """End a token: nothing is accepted with it any more. For admins."""
     await hub.revoke_token(token_id)
 
