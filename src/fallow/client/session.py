@@ -213,9 +213,8 @@ class ClientSession:
             if feed.sealed is not None:
                 self._send(Seal(feed.spec.id, feed.sealed))
         for reader in self._readers.values():
-            for start, stop in reader.missing():
-                self._send(Watch(reader.job, reader.number, start, stop, 0))
-            self._send(Watch(reader.job, reader.number, 0, 0, reader.credit_bytes()))
+            if reader.job in self._feeds:
+                self._watch(reader)
         for ask, _, _ in self._asks.values():
             self._send(ask)
         for digest, (data, _) in self._downloads.items():
@@ -259,6 +258,9 @@ class ClientSession:
         """Send a job; its blobs have been kept (`keep`). Pages may follow at once unless the job is named."""
         self._feeds[feed.spec.id] = feed
         self._send(CreateJob(feed.spec, feed.if_exists))
+        for reader in self._readers.values():
+            if reader.job == feed.spec.id:
+                self._watch(reader)
 
     def attach(self, feed: JobFeed, info: JobInfo) -> None:
         """Follow the progress of a job that exists, in place of the one that was asked for."""
@@ -298,8 +300,13 @@ class ClientSession:
     def add_reader(self, reader: Reader) -> None:
         """Let results of its job come to this reader."""
         self._readers[reader.number] = reader
+        if reader.job in self._feeds:  # else `create_job` is under way, and watches for it
+            self._watch(reader)
+
+    def _watch(self, reader: Reader) -> None:
         for start, stop in reader.missing():
-            self._send(Watch(reader.job, reader.number, start, stop, reader.credit_bytes()))
+            self._send(Watch(reader.job, reader.number, start, stop, 0))
+        self._send(Watch(reader.job, reader.number, 0, 0, reader.credit_bytes()))
 
     def extend(self, reader: Reader, start: int, stop: int, credit_bytes: int) -> None:
         self._send(Watch(reader.job, reader.number, start, stop, credit_bytes))

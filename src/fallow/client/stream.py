@@ -242,7 +242,7 @@ class Stream:
             future._failed(error)
 
     def missing(self) -> list[tuple[int, int]]:
-        return list(self._missing)
+        return self._missing.within(0, WHOLE_JOB)
 
     def credit_bytes(self) -> int:
         return NO_CREDIT_LIMIT
