@@ -75,11 +75,11 @@ class Page:
 
         called: as functions that return the item, so that unpickling it is part of its task.
         """
-        items = self._decoded(start, stop)
         at = 0
         for first, end in [(self.start, self.stop)] if self._kept is None else _pairs(self._kept):
             low, high = max(first, start), min(end, stop)
             if low < high:
+                items = self._decoded(low, high)
                 a, b = at + low - first, at + high - first
                 if called:
                     yield low, [partial(items.__getitem__, i) for i in range(a, b)]

@@ -1,0 +1,205 @@
+"""Blobs between node and hub: fetches what tasks need, offers large results. One per agent; goes on over reconnects."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fallow.link.frames import (
+    BlobAt,
+    BlobChunk,
+    BlobKept,
+    BlobMissing,
+    BlobOffer,
+    BlobWanted,
+    FilesShared,
+    SharesFiles,
+    Welcome,
+)
+from fallow.link.link import Link
+from fallow.link.transfer import send_blob
+from fallow.model.errors import BadRequest
+from fallow.model.ids import Digest
+from fallow.node.cache import BlobCache, BlobFile, digest_of, move
+from fallow.node.off_loop import OffLoop
+
+PROBE_BYTES = 4096
+"""A hub's probe file is shorter than this."""
+
+_log = structlog.get_logger("fallow.node")
+
+
+class NodeBlobs:
+    """What is fetched, and what is offered."""
+
+    def __init__(
+        self,
+        cache: BlobCache,
+        off_loop: OffLoop,
+        *,
+        on_arrived: Callable[[Digest], None],
+        on_missing: Callable[[Digest, str], None],
+        on_kept: Callable[[Digest], None],
+        on_lost: Callable[[Digest], None],
+    ) -> None:
+        """off_loop: runs a function in a thread. on_lost: a blob that was offered is not here any more."""
+        self._cache = cache
+        self._off_loop = off_loop
+        self._on_arrived = on_arrived
+        self._on_missing = on_missing
+        self._on_kept = on_kept
+        self._on_lost = on_lost
+        self._link: Link | None = None
+        self._incoming: Path | None = None
+        self._fetching: dict[Digest, BlobFile | None] = {}
+        self._offered: set[Digest] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connected(self, link: Link, welcome: Welcome) -> None:
+        """A new link: prove shared files if they are, and go on with what was fetched."""
+        self._link = link
+        self._incoming = None
+        self._offered.clear()
+        if welcome.probe is not None:
+            with contextlib.suppress(OSError, UnicodeDecodeError), Path(welcome.probe).open("rb") as file:
+                link.send(SharesFiles(file.read(PROBE_BYTES).decode()))
+        for digest in self._fetching:
+            self._ask(digest)
+
+    def disconnected(self) -> None:
+        self._link = None
+        for digest, file in self._fetching.items():
+            if file is not None:
+                file.close()
+                self._fetching[digest] = None
+        for task in self._tasks:
+            task.cancel()
+
+    close = disconnected
+
+    def on_frame(self, frame: Any) -> bool:
+        """Handle a frame about blobs; return False if it is none."""
+        match frame:
+            case BlobChunk():
+                self._chunk(frame)
+            case BlobAt():
+                if frame.digest in self._fetching:
+                    self._cache.remember(frame.digest, Path(frame.path))
+                    self._arrived(frame.digest)
+            case BlobMissing():
+                if frame.digest in self._fetching:
+                    self._drop(frame.digest)
+                    self._on_missing(frame.digest, frame.reason)
+                elif frame.digest in self._offered:
+                    self._offered.discard(frame.digest)
+                    self._on_lost(frame.digest)
+            case BlobWanted():
+                path = self._cache.path(frame.digest)
+                if path is None or self._link is None:
+                    self._lost(frame.digest)
+                else:
+                    self._spawn(send_blob(self._link, frame.digest, path, frame.offset))
+            case BlobKept():
+                self._offered.discard(frame.digest)
+                self._cache.forget(frame.digest)  # the hub has moved it to where it keeps its own
+                self._on_kept(frame.digest)
+            case FilesShared():
+                self._incoming = Path(frame.incoming)
+            case _:
+                return False
+        return True
+
+    # --- fetching ---
+
+    def fetch(self, digest: Digest) -> Path | None:
+        """Return where a blob lies; if it is not here, ask for it and return None: on_arrived or on_missing follows."""
+        path = self._cache.path(digest)
+        if path is None and digest not in self._fetching:
+            self._fetching[digest] = None
+            self._ask(digest)
+        return path
+
+    def _ask(self, digest: Digest) -> None:
+        if self._link is None:
+            return
+        file = self._fetching[digest]
+        if file is None:
+            file = self._fetching[digest] = self._cache.begin(digest)
+        self._link.send(BlobWanted(digest, file.offset))
+
+    def _chunk(self, chunk: BlobChunk) -> None:
+        digest = chunk.digest
+        file = self._fetching.get(digest)
+        if file is None:
+            return
+        try:
+            file.write(chunk.offset, chunk.data)
+            if file.offset >= chunk.size:
+                self._cache.finish(digest, file)
+                self._arrived(digest)
+        except BadRequest as error:
+            _log.warning("blob refused", error=str(error))
+            file.close()
+            self._fetching[digest] = None
+            self._ask(digest)
+        except OSError as error:
+            self._drop(digest)
+            self._on_missing(digest, f"it can't be stored on the node: {error}")
+
+    def _arrived(self, digest: Digest) -> None:
+        self._drop(digest)
+        self._on_arrived(digest)
+
+    def _drop(self, digest: Digest) -> None:
+        file = self._fetching.pop(digest, None)
+        if file is not None:
+            file.close()
+
+    # --- offering ---
+
+    def offer(self, digest: Digest) -> None:
+        """Ask the hub to keep a blob of the cache; on_kept or on_lost follows."""
+        if digest not in self._offered and self._link is not None:
+            self._offered.add(digest)
+            self._spawn(self._hand_over(digest, self._link))
+
+    async def _hand_over(self, digest: Digest, link: Link) -> None:
+        path = self._cache.path(digest)
+        try:
+            if (
+                path is None or not path.exists()
+            ):  # the hub took it before the link broke, or it is lost: the answer tells
+                link.send(BlobOffer(digest, 0))
+                return
+            size = path.stat().st_size
+            if self._incoming is not None:
+                place = self._incoming / digest
+                await self._off_loop(lambda: move(path, place))
+                self._cache.release(digest)
+                self._cache.remember(digest, place)
+                link.send(BlobOffer(digest, size, str(place)))
+                return
+            link.send(BlobOffer(digest, size))
+        except OSError as error:
+            _log.warning("a large result can't be delivered", digest=digest, error=str(error))
+            self._lost(digest)
+
+    def _lost(self, digest: Digest) -> None:
+        self._offered.discard(digest)
+        if self._link is not None:
+            self._link.send(BlobMissing(digest, "the node does not have it any more"))
+        self._on_lost(digest)
+
+    async def take_result(self, path: Path) -> Digest:
+        """Move a file that a slot wrote into the cache; raises OSError."""
+        digest: Digest = await self._off_loop(lambda: digest_of(path))
+        self._cache.adopt(path, digest)
+        return digest
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,142 @@
+"""Blobs on the node's disk, by digest: fetched ones, and large results until the hub has them. Least recently used go first."""
+
+import contextlib
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from blake3 import blake3
+
+from fallow.model.errors import BadRequest
+from fallow.model.ids import Digest
+
+HASH_STEP_BYTES = 1 << 20
+
+
+class BlobFile:
+    """A blob on its way in: written in order, checked, then renamed into its place. Resumable where it broke off."""
+
+    def __init__(self, path: Path, digest: Digest) -> None:
+        self._path = path
+        self._digest = digest
+        self._hash = blake3()
+        self.offset = 0
+        if path.exists():
+            with path.open("rb") as file:
+                while data := file.read(HASH_STEP_BYTES):
+                    self._hash.update(data)
+                    self.offset += len(data)
+        self._file = path.open("ab")
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Append; what overlaps with what is there already is skipped, a gap raises BadRequest."""
+        if offset > self.offset:
+            raise BadRequest(f"blob {self._digest[:12]}…: bytes {self.offset} to {offset} are missing")
+        fresh = data[self.offset - offset :]
+        self._file.write(fresh)
+        self._hash.update(fresh)
+        self.offset += len(fresh)
+
+    def finish(self, place: Path) -> None:
+        """Check the digest and move the file into its place; raises BadRequest, and forgets the bytes, if it is wrong."""
+        self._file.close()
+        if self._hash.hexdigest() != self._digest:
+            self._path.unlink(missing_ok=True)
+            raise BadRequest(f"blob {self._digest[:12]}… came damaged")
+        self._path.replace(place)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class BlobCache:
+    """Files under `folder`, named by digest."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self._folder = folder
+        self._partial = folder / "partial"
+        self._limit_bytes = limit_bytes
+        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+        self._held_bytes = 0
+        self._elsewhere: dict[Digest, Path] = {}
+
+    def open(self) -> None:
+        """Find what is there from earlier."""
+        self._partial.mkdir(parents=True, exist_ok=True)
+        found = [(path.stat(), path) for path in self._folder.iterdir() if path.is_file()]
+        for stat, path in sorted(found, key=lambda each: each[0].st_mtime):
+            self._note(Digest(path.name), stat.st_size)
+
+    def path(self, digest: Digest) -> Path | None:
+        """Return where a blob lies, None if it is not here."""
+        if digest in self._sizes:
+            self._sizes.move_to_end(digest)
+            return self._folder / digest
+        return self._elsewhere.get(digest)
+
+    def begin(self, digest: Digest) -> BlobFile:
+        """Begin, or go on, to receive a blob."""
+        return BlobFile(self._partial / digest, digest)
+
+    def finish(self, digest: Digest, file: BlobFile) -> None:
+        """Take a blob that was received whole; raises BadRequest if it is damaged."""
+        file.finish(self._folder / digest)
+        self._note(digest, (self._folder / digest).stat().st_size)
+
+    def remember(self, digest: Digest, path: Path) -> None:
+        """Note that a blob lies in a file of the hub's, on the same computer."""
+        self._elsewhere[digest] = path
+
+    def forget(self, digest: Digest) -> None:
+        """A file of the hub's may be gone: ask again."""
+        self._elsewhere.pop(digest, None)
+
+    def adopt(self, path: Path, digest: Digest) -> None:
+        """Move a file that was made here into the cache."""
+        place = self._folder / digest
+        if digest in self._sizes:
+            path.unlink()
+            return
+        move(path, place)
+        self._note(digest, place.stat().st_size)
+
+    def release(self, digest: Digest) -> None:
+        """Note that a file of ours was moved on to the hub."""
+        self._held_bytes -= self._sizes.pop(digest, 0)
+
+    def trim(self, is_needed: Callable[[Digest], bool]) -> None:
+        """Delete least recently used blobs over the limit, except those that are needed now."""
+        for digest in list(self._sizes):
+            if self._held_bytes <= self._limit_bytes:
+                return
+            if not is_needed(digest):
+                (self._folder / digest).unlink(missing_ok=True)
+                self.release(digest)
+
+    def _note(self, digest: Digest, size: int) -> None:
+        self._held_bytes += size - self._sizes.pop(digest, 0)
+        self._sizes[digest] = size
+
+
+def digest_of(path: Path) -> Digest:
+    """Hash a file."""
+    hasher = blake3()
+    hasher.update_mmap(path)
+    return Digest(hasher.hexdigest())
+
+
+def move(path: Path, place: Path) -> None:
+    """Move a file, to another filesystem if it must be; `place` appears whole."""
+    try:
+        path.replace(place)
+    except OSError:
+        partial = place.with_name(place.name + ".partial")
+        try:
+            shutil.copyfile(path, partial)
+            partial.replace(place)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        path.unlink()

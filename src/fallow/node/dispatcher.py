@@ -1,0 +1,606 @@
+"""Leases in, batches to slots, results out. Synchronous: each call does what can be done now and returns.
+
+Knows nothing of links: what it needs and what it has finished goes through its owner.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from fallow.model.changes import LogEntry
+from fallow.model.errors import BadRequest
+from fallow.model.failure import Failure
+from fallow.model.ids import Digest, JobId, LeaseId
+from fallow.model.job import JobSpec
+from fallow.model.lease import HeldLease, Lease, RunningTask
+from fallow.model.page import InputPage, ResultPage
+from fallow.model.ranges import Range, RangeSet
+from fallow.node.lease_queue import LeaseQueue, QueuedLease
+from fallow.node.node_job import NodeJob, unpack_sources
+from fallow.node.off_loop import OffLoop
+from fallow.node.page_shelf import PageShelf, ShelvedPage
+from fallow.node.settings import NodeSettings
+from fallow.node.slots import Batch, Slot, SlotPool
+
+CANCEL_GRACE_S = 0.02
+"""A cancelled task may end by itself for so long before its slot is killed: a new slot costs more."""
+ASK_AGAIN_S = 5.0
+"""An input page or a spec that was asked for is asked for again after this."""
+LOADING_CHECK_S = 0.25
+"""How often a slot that is loading a job with a timeout is looked at."""
+FAILURES_PER_PAGE = 1000
+
+_Head = tuple[str | None, int, tuple[int, ...] | None, tuple[tuple[int, str, str, str, int], ...]]
+_decode_head = msgspec.json.Decoder(_Head).decode
+_log = structlog.get_logger("fallow.node")
+
+
+class DispatchOwner(Protocol):
+    """The agent, as the dispatcher sees it."""
+
+    def fetch(self, digest: Digest) -> Path | None:
+        """Return where a blob lies; if it is not here yet, ask for it: `blob_arrived` follows."""
+        ...
+
+    def want_spec(self, job: JobId) -> None: ...
+
+    def want_pages(self, job: JobId, start: int, stop: int) -> None: ...
+
+    def finished(self, lease: LeaseId, job: JobId, page: ResultPage, path: Path | None, *, at_once: bool) -> None:
+        """A page of results. path: the file that its bytes are in, if they are many."""
+        ...
+
+    def broke(self, lease: LeaseId, job: JobId, failure: Failure) -> None: ...
+
+    def printed(self, job: JobId, entries: Sequence[LogEntry]) -> None: ...
+
+    def slots_unavailable(self, reason: str | None) -> None: ...
+
+    def settled(self) -> None:
+        """No slot is busy any more."""
+        ...
+
+
+class Dispatcher:
+    """One per agent."""
+
+    def __init__(self, settings: NodeSettings, owner: DispatchOwner, off_loop: OffLoop) -> None:
+        self._settings = settings
+        self._owner = owner
+        self._off_loop = off_loop
+        self._results_folder = settings.folder / "results"
+        self._sources_folder = settings.folder / "sources"
+        self._queue = LeaseQueue()
+        self._jobs: dict[JobId, NodeJob] = {}
+        self._job_numbers = 0
+        self._shelf = PageShelf()
+        self._unspecified: dict[LeaseId, Lease] = {}
+        self._asked: dict[tuple[JobId, int], float] = {}
+        self._preparing: set[asyncio.Task[None]] = set()
+        self._seen: dict[Slot, tuple[int, float]] = {}
+        self.pool = SlotPool(
+            settings, self, self._results_folder, settings.folder / "slots" if settings.spool else None
+        )
+
+    def open(self) -> None:
+        self._sources_folder.mkdir(parents=True, exist_ok=True)
+        self.pool.open()
+
+    def close(self) -> None:
+        for task in self._preparing:
+            task.cancel()
+        self.pool.close()
+
+    # --- what the hub tells ---
+
+    def grant(self, lease: Lease, spec: JobSpec | None, pages: Sequence[InputPage]) -> None:
+        if spec is not None:
+            self.add_spec(spec)
+        for page in pages:
+            self._shelf.add(lease.job, page)
+        job = self._jobs.get(lease.job)
+        if job is None:
+            self._unspecified[lease.id] = lease
+            self._owner.want_spec(lease.job)
+            return
+        self._enqueue(job, lease)
+        self.dispatch()
+
+    def add_spec(self, spec: JobSpec) -> None:
+        if spec.id in self._jobs:
+            return
+        self._job_numbers += 1
+        job = self._jobs[spec.id] = NodeJob(self._job_numbers, spec)
+        for lease in [each for each in self._unspecified.values() if each.job == spec.id]:
+            del self._unspecified[lease.id]
+            self._enqueue(job, lease)
+        job.missing = {digest for digest in job.missing if self._owner.fetch(digest) is None}
+        if not job.missing:
+            self._prepare(job)
+
+    def add_pages(self, job: JobId, pages: Sequence[InputPage]) -> None:
+        for page in pages:
+            self._shelf.add(job, page)
+        self.dispatch()
+
+    def recall(self, lease: LeaseId, count: int) -> tuple[JobId | None, list[Range]]:
+        """Give back unstarted tasks from a lease's end."""
+        waiting = self._unspecified.get(lease)
+        if waiting is not None:
+            start = max(waiting.start, waiting.stop - count)
+            del self._unspecified[lease]
+            if waiting.start < start:
+                self._unspecified[lease] = Lease(lease, waiting.job, waiting.start, start)
+            return waiting.job, [(start, waiting.stop)]
+        queued = self._queue.get(lease)
+        return (queued.lease.job if queued is not None else None), self._queue.recall(lease, count)
+
+    def cancel(self, job: JobId, ranges: Sequence[Range] | None) -> None:
+        """Stop tasks of a job, all of it if `ranges` is None."""
+        self._queue.cancel(job, ranges)
+        if ranges is None:
+            for lease in [each.id for each in self._unspecified.values() if each.job == job]:
+                del self._unspecified[lease]
+        for slot in self.pool:
+            touched = [batch for batch in slot.batches if batch.job == job]
+            for batch in touched:
+                batch.cancelled = True
+            if touched:
+                asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._enforce_cancel, slot)
+        self.dispatch()
+
+    def forget(self, job: JobId) -> None:
+        """The job is over."""
+        self.cancel(job, None)
+        held = self._jobs.pop(job, None)
+        self._shelf.drop_job(job)
+        self._asked = {key: at for key, at in self._asked.items() if key[0] != job}
+        if held is not None:
+            for slot in self.pool:
+                if held.number in slot.jobs:
+                    slot.jobs.discard(held.number)
+                    slot.forgets.append(held.forget_message())
+
+    def resume(self) -> None:
+        """There is a new link: ask again for what is missing."""
+        self._asked.clear()
+        for job in {lease.job for lease in self._unspecified.values()}:
+            self._owner.want_spec(job)
+        self.dispatch()
+
+    def return_unfinished(self) -> list[tuple[LeaseId, JobId, list[Range]]]:
+        """Give everything back that is not finished: the node leaves."""
+        out = [(each.id, each.job, list(RangeSet.from_flat(each.unfinished))) for each in self.held()]
+        self._unspecified.clear()
+        for job in list(self._jobs):
+            self._queue.cancel(job)
+        return out
+
+    def return_unstarted(self) -> list[tuple[LeaseId, JobId, list[Range]]]:
+        """Give back what no slot has: the node drains."""
+        out = [(lease.id, lease.job, ranges) for lease, ranges in self._queue.return_unstarted()]
+        out += [(lease.id, lease.job, [(lease.start, lease.stop)]) for lease in self._unspecified.values()]
+        self._unspecified.clear()
+        return out
+
+    # --- what the agent asks ---
+
+    @property
+    def is_busy(self) -> bool:
+        return any(slot.batches for slot in self.pool)
+
+    @property
+    def has_leases(self) -> bool:
+        return bool(len(self._queue) or self._unspecified)
+
+    def lease_ids(self) -> tuple[LeaseId, ...]:
+        return (*self._queue.ids(), *self._unspecified)
+
+    def held(self) -> list[HeldLease]:
+        waiting = self._unspecified.values()
+        return self._queue.held() + [HeldLease(each.id, each.job, (each.start, each.stop)) for each in waiting]
+
+    def running(self) -> list[RunningTask]:
+        """Return what slots are on now."""
+        now = time.monotonic()
+        out = []
+        seen: dict[Slot, tuple[int, float]] = {}
+        for slot in self.pool:
+            if not slot.batches:
+                continue
+            head = slot.batches[0]
+            index = max(slot.process.running_index, head.next)
+            since = head.since if index == head.start else self._seen.get(slot, (-1, now))[1]
+            if index != head.start and self._seen.get(slot, (-1, now))[0] != index:
+                since = now
+            seen[slot] = (index, since)
+            out.append(RunningTask(head.lease, index, now - since))
+        self._seen = seen
+        return out
+
+    def needs(self, digest: Digest) -> bool:
+        """Whether a job that the node holds uses the blob."""
+        return any(
+            digest == job.spec.function or digest in job.spec.refs or digest in job.spec.sources.values()
+            for job in self._jobs.values()
+        ) or self._shelf.names(digest)
+
+    # --- blobs ---
+
+    def blob_arrived(self, digest: Digest) -> None:
+        for job in list(self._jobs.values()):
+            if digest in job.missing:
+                job.missing.discard(digest)
+                if not job.missing:
+                    self._prepare(job)
+        self.dispatch()
+
+    def blob_missing(self, digest: Digest, reason: str) -> None:
+        """A blob can't be had: the tasks that need it fail."""
+        text = f"the blob {digest[:12]}… can't be had: {reason}"
+        for job in list(self._jobs.values()):
+            if digest in job.missing:
+                self._break(job, text)
+        for queued in self._queue:
+            found = self._shelf.find(queued.lease.job, queued.pending.first)
+            if found is not None and (found[0].page.blob == digest or digest in found[0].page.refs):
+                start, stop = self._queue.take(queued, found[1], found[1])
+                self._fail(queued.lease, start, stop, text)
+        self.dispatch()
+
+    def _prepare(self, job: NodeJob) -> None:
+        spec = job.spec
+        function = self._owner.fetch(spec.function)
+        refs = {digest: str(self._owner.fetch(digest)) for digest in spec.refs}
+        folders = {name: str(self._sources_folder / digest) for name, digest in spec.sources.items()}
+        packed = {digest: self._sources_folder / digest for digest in spec.sources.values()}
+        packed = {digest: folder for digest, folder in packed.items() if not folder.exists()}
+        assert function is not None
+        if not packed:
+            try:
+                job.prepare(function, folders, refs)
+            except OSError as error:
+                self._break(job, f"its function can't be read: {error}")
+            return
+
+        async def unpack() -> None:
+            try:
+                for digest, folder in packed.items():
+                    archive = self._owner.fetch(digest)
+                    assert archive is not None
+                    await self._off_loop(lambda archive=archive, folder=folder: unpack_sources(archive, folder))  # type: ignore[misc]
+                job.prepare(function, folders, refs)
+            except (BadRequest, OSError) as error:
+                if not all(folder.exists() for folder in packed.values()):
+                    self._break(job, str(error))
+                    return
+                job.prepare(function, folders, refs)  # another job's unpacking was faster
+            self.dispatch()
+
+        task = asyncio.get_running_loop().create_task(unpack())
+        self._preparing.add(task)
+        task.add_done_callback(self._preparing.discard)
+
+    def _break(self, job: NodeJob, reason: str) -> None:
+        job.broken = reason
+        for queued in self._queue.of_job(job.spec.id):
+            self._fail_pending(queued, reason)
+
+    def _fail_pending(self, queued: QueuedLease, reason: str) -> None:
+        while queued.pending:
+            start, stop = self._queue.take(queued, FAILURES_PER_PAGE, queued.lease.stop)
+            self._fail(queued.lease, start, stop, reason)
+
+    def _fail(self, lease: Lease, start: int, stop: int, reason: str) -> None:
+        """Report tasks as failed that could not even be tried."""
+        for first in range(start, stop, FAILURES_PER_PAGE):
+            end = min(stop, first + FAILURES_PER_PAGE)
+            self._queue.finish(lease.id, first, end)
+            failures = tuple(
+                Failure(index=index, kind="raised", type_name="RuntimeError", message=reason, node=self._settings.name)
+                for index in range(first, end)
+            )
+            page = ResultPage(first, end, kept=(), failures=failures)
+            self._owner.finished(lease.id, lease.job, page, None, at_once=True)
+
+    # --- handing out ---
+
+    def _enqueue(self, job: NodeJob, lease: Lease) -> None:
+        needs = job.spec.requirements
+        self._queue.add(lease, priority=job.spec.priority, cores=needs.cores, memory_bytes=needs.memory_bytes)
+        queued = self._queue.get(lease.id)
+        if job.broken is not None and queued is not None:
+            self._fail_pending(queued, job.broken)
+
+    def dispatch(self) -> None:
+        """Hand out what can be, most urgent first."""
+        for queued in self._queue:
+            job = self._jobs[queued.lease.job]
+            # What waits for its blobs or inputs is passed over; what waits for cores is not, or it would wait for ever.
+            if job.is_ready and not self._hand_out(job, queued):
+                return
+
+    def _hand_out(self, job: NodeJob, queued: QueuedLease) -> bool:
+        """Hand out a lease's tasks; return whether slots may be left for others."""
+        while queued.pending:
+            shelved: ShelvedPage | None = None
+            bound = queued.lease.stop
+            if not job.counts:
+                found = self._input(queued)
+                if found is None:
+                    return True
+                shelved, bound = found
+            slot = self._choose(job, queued)
+            if slot is None:
+                return False
+            start, stop = self._queue.take(queued, job.sizer.count(), bound)
+            self._send(slot, job, queued, start, stop, shelved)
+        return True
+
+    def _input(self, queued: QueuedLease) -> tuple[ShelvedPage, int] | None:
+        """Return the page of the lease's next task, if it is here with all that it needs."""
+        job_id, index = queued.lease.job, queued.pending.first
+        found = self._shelf.find(job_id, index)
+        if found is None:
+            now = time.monotonic()
+            if now - self._asked.get((job_id, index), -ASK_AGAIN_S) >= ASK_AGAIN_S:
+                self._asked[job_id, index] = now
+                self._owner.want_pages(job_id, index, queued.lease.stop)
+            return None
+        if self._asked:
+            self._asked.pop((job_id, index), None)
+        page = found[0].page
+        if page.blob is not None or page.refs:
+            wanted = [*page.refs, page.blob] if page.blob is not None else page.refs
+            if None in [self._owner.fetch(digest) for digest in wanted]:
+                return None
+        return found
+
+    def _choose(self, job: NodeJob, queued: QueuedLease) -> Slot | None:
+        cores, memory = self._settings.cores, self._settings.memory_bytes
+        idle: list[Slot] = []
+        for slot in self.pool:
+            if slot.batches:
+                cores -= slot.batches[0].cores
+                memory -= slot.batches[0].memory_bytes
+            elif slot.is_idle:
+                idle.append(slot)
+        if idle:
+            if cores < queued.cores or memory < queued.memory_bytes:
+                return None
+            for slot in idle:
+                if job.number in slot.jobs:
+                    return slot
+            for slot in idle:
+                if self._suits(slot, job, queued.cores):
+                    return slot
+            self.pool.recycle(idle[0], queued.cores)
+            return None
+        if job.sizer.may_send_early():
+            for slot in self.pool:
+                if len(slot.batches) == 1 and slot.batches[0].job_number == job.number and slot.end_reason is None:
+                    return slot
+        return None
+
+    @staticmethod
+    def _suits(slot: Slot, job: NodeJob, cores: int) -> bool:
+        if slot.process.cores != cores:
+            return False
+        held = slot.sources
+        return not held or all(held.get(name, digest) == digest for name, digest in job.spec.sources.items())
+
+    def _send(
+        self, slot: Slot, job: NodeJob, queued: QueuedLease, start: int, stop: int, shelved: ShelvedPage | None
+    ) -> None:
+        spec = job.spec
+        parts = slot.forgets
+        batch = Batch(queued.lease.id, spec.id, job.number, start, stop)
+        if job.number not in slot.jobs:
+            slot.jobs.add(job.number)
+            slot.sources.update(spec.sources)
+            parts.append(job.load_message())
+            batch.is_first = True
+        number = -1
+        if shelved is not None:
+            number = shelved.number
+            if number not in slot.pages:
+                slot.pages.add(number)
+                page = shelved.page
+                path = None if page.blob is None else str(self._owner.fetch(page.blob))
+                refs = {digest: str(self._owner.fetch(digest)) for digest in page.refs}
+                parts.append(job.page_message(shelved, path, refs))
+            if shelved.page.blob is not None and stop == shelved.page.stop:
+                batch.last_of_page = number
+        parts.append(job.run_message(start, stop, number))
+        batch.cores, batch.memory_bytes = queued.cores, queued.memory_bytes
+        batch.timeout_s = spec.timeout_s
+        batch.since = time.monotonic()
+        slot.batches.append(batch)
+        slot.process.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        slot.forgets = []
+        if spec.timeout_s is not None and slot.timer is None:
+            self._watch_timeout(slot, spec.timeout_s)
+
+    # --- what slots say ---
+
+    def slot_ready(self) -> None:
+        self.dispatch()
+
+    def slot_done(self, slot: Slot, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None:
+        start, stop, head_bytes, elapsed_ns = numbers
+        batch = slot.batches[0] if slot.batches else None
+        if batch is None or key != batch.job_number or start != batch.next or not start < stop <= batch.stop:
+            slot.end("faulty")
+            return
+        job = self._jobs.get(batch.job)
+        try:
+            page, path = self._result(job, start, stop, head_bytes, elapsed_ns, body)
+        except (msgspec.DecodeError, BadRequest, ValueError):
+            slot.end("faulty")
+            return
+        batch.next = stop
+        batch.ran_s += elapsed_ns / 1e9
+        batch.result_bytes += body.nbytes
+        if stop == batch.stop:
+            self._batch_ended(slot, batch, job)
+        ended = self._queue.finish(batch.lease, start, stop)
+        self.dispatch()  # before anything else: the slot is idle
+        self._owner.finished(batch.lease, batch.job, page, path, at_once=ended or not self.is_busy)
+        if self._shelf.is_over:
+            self._trim()
+        if not self.is_busy:
+            self._owner.settled()
+
+    def _batch_ended(self, slot: Slot, batch: Batch, job: NodeJob | None) -> None:
+        slot.batches.popleft()
+        if slot.batches:
+            slot.batches[0].since = time.monotonic()
+        elif slot.timer is not None:
+            slot.timer.cancel()
+            slot.timer = None
+        if job is not None:
+            tasks = batch.stop - batch.start
+            job.sizer.note(tasks, batch.ran_s, batch.result_bytes, is_first=batch.is_first)
+            if batch.last_of_page >= 0 and batch.last_of_page in slot.pages:
+                slot.pages.discard(batch.last_of_page)
+                slot.forgets.append(job.forget_message(batch.last_of_page))
+
+    def _result(
+        self, job: NodeJob | None, start: int, stop: int, head_bytes: int, elapsed_ns: int, body: memoryview
+    ) -> tuple[ResultPage, Path | None]:
+        """Build the page of results from what the slot wrote; raises if it makes no sense."""
+        partial = job is not None and job.spec.reduces
+        elapsed_s = elapsed_ns / 1e9
+        if not head_bytes:
+            return ResultPage(start, stop, bytes(body), partial=partial, elapsed_s=elapsed_s), None
+        name, _, kept, records = _decode_head(body[:head_bytes])
+        at = head_bytes
+        failures = []
+        for index, type_name, message, traceback, length in records:
+            exception = bytes(body[at : at + length]) if length else None
+            at += length
+            failures.append(
+                Failure(
+                    index=index,
+                    kind="raised",
+                    type_name=type_name,
+                    message=message,
+                    traceback=traceback,
+                    exception=exception,
+                    node=self._settings.name,
+                )
+            )
+        path = None
+        if name is not None:
+            path = Path(name)
+            if path.parent != self._results_folder:
+                raise BadRequest("a result outside of the node's folder")
+        data = bytes(body[at:]) or None
+        page = ResultPage(start, stop, data, None, kept, tuple(failures), partial=partial, elapsed_s=elapsed_s)
+        return page, path
+
+    def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, str]]) -> None:
+        if slot.batches:
+            slot.last_job = slot.batches[0].job
+        if slot.last_job is not None:
+            name = self._settings.name
+            self._owner.printed(slot.last_job, [LogEntry(index, text, name) for index, text in entries])
+
+    def slot_died(self, slot: Slot, exit_code: int | None, signal_name: str | None) -> None:
+        """Blame the task that it was on, unless the death was ours; put the others back."""
+        batches = list(slot.batches)
+        slot.batches.clear()
+        for batch in batches[1:]:
+            self._queue.requeue(batch.lease, batch.start, batch.stop)
+        if batches:
+            head = batches[0]
+            blamed = slot.process.running_index if slot.end_reason in {None, "faulty"} else slot.end_index
+            if slot.end_reason in {"cancelled", "recycled"} or not head.next <= blamed < head.stop:
+                self._queue.requeue(head.lease, head.next, head.stop)
+            else:
+                self._queue.requeue(head.lease, head.next, blamed)
+                self._queue.requeue(head.lease, blamed + 1, head.stop)
+                self._blame(slot, head, blamed, exit_code, signal_name)
+        self.dispatch()
+        if not self.is_busy:
+            self._owner.settled()
+
+    def _blame(self, slot: Slot, batch: Batch, index: int, exit_code: int | None, signal_name: str | None) -> None:
+        queued = self._queue.get(batch.lease)
+        if queued is None or index not in queued.running:
+            return  # cancelled
+        self._queue.finish(batch.lease, index, index + 1)
+        if slot.end_reason == "timeout":
+            kind, message = "timeout", f"ran longer than its timeout of {batch.timeout_s:g} s"
+            exit_code = signal_name = None
+        elif slot.end_reason == "faulty":
+            kind, message = "crashed", "wrote into its slot's connection to the agent"
+        else:
+            how = f"was ended by {signal_name}" if signal_name else f"exited with code {exit_code}"
+            kind, message = "crashed", f"the process that ran it {how}"
+        failure = Failure(
+            index=index,
+            kind=kind,
+            message=message,
+            node=self._settings.name,
+            exit_code=exit_code,
+            signal=signal_name,
+            peak_memory_bytes=slot.process.peak_memory_bytes,
+            output=slot.process.tail(index),
+        )
+        self._owner.broke(batch.lease, batch.job, failure)
+
+    def slots_unavailable(self, reason: str | None) -> None:
+        self._owner.slots_unavailable(reason)
+
+    # --- timers ---
+
+    def _watch_timeout(self, slot: Slot, wait_s: float) -> None:
+        slot.timer = asyncio.get_running_loop().call_later(wait_s, self._check_timeout, slot)
+
+    def _check_timeout(self, slot: Slot) -> None:
+        slot.timer = None
+        if slot.process.is_dead or slot.end_reason is not None:
+            return
+        timed = next((batch for batch in slot.batches if batch.timeout_s is not None), None)
+        if timed is None or timed.timeout_s is None:
+            return
+        index, started_ns = slot.process.running_index, slot.process.started_ns
+        if timed is not slot.batches[0] or index < 0 or started_ns == 0:
+            self._watch_timeout(slot, min(LOADING_CHECK_S, timed.timeout_s))
+            return
+        left_s = timed.timeout_s - (time.monotonic_ns() - started_ns) / 1e9
+        if left_s <= 0:
+            slot.end("timeout", index)
+        else:
+            self._watch_timeout(slot, left_s)
+
+    def _enforce_cancel(self, slot: Slot) -> None:
+        if slot.process.is_dead or not slot.batches or not any(batch.cancelled for batch in slot.batches):
+            return
+        head = slot.batches[0]
+        queued = self._queue.get(head.lease)
+        index = max(slot.process.running_index, head.next)
+        if head.cancelled and (queued is None or index not in queued.running):
+            slot.end("cancelled")
+        else:
+            asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._enforce_cancel, slot)
+
+    def _trim(self) -> None:
+        needed: dict[JobId, RangeSet] = {}
+        for held in self._queue.held():
+            ranges = needed.setdefault(held.job, RangeSet())
+            for start, stop in zip(held.unfinished[::2], held.unfinished[1::2], strict=True):
+                ranges.add(start, stop)
+        for job_id, shelved in self._shelf.trim(needed):
+            job = self._jobs.get(job_id)
+            for slot in self.pool:
+                if shelved.number in slot.pages:
+                    slot.pages.discard(shelved.number)
+                    if job is not None:
+                        slot.forgets.append(job.forget_message(shelved.number))

@@ -1,0 +1,106 @@
+"""A job as a node holds it: its spec, its function and sources once they are here, and how it is sent to slots."""
+
+import json
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from fallow.model.errors import BadRequest
+from fallow.model.ids import Digest
+from fallow.model.job import Counting, JobSpec
+from fallow.model.page import INLINE_BYTES
+from fallow.node.batch_sizer import BatchSizer
+from fallow.node.page_shelf import ShelvedPage
+from fallow.slot.protocol import FORGET, HEADER, LOAD, PAGE, RUN
+
+MAX_SOURCE_BYTES = 512 << 20
+"""Size of a source archive's files, unpacked: local modules are text."""
+MAX_SOURCE_FILES = 20_000
+
+
+class NodeJob:
+    """One job, from the first lease until Forget."""
+
+    def __init__(self, number: int, spec: JobSpec) -> None:
+        self.number = number
+        self.spec = spec
+        self.counts = isinstance(spec.inputs, Counting)
+        self.sizer = BatchSizer(reduces=spec.reduces)
+        self.missing: set[Digest] = {spec.function, *spec.refs, *spec.sources.values()}
+        self.broken: str | None = None
+        """Why it can't run here at all."""
+        self._load: bytes | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self._load is not None
+
+    def prepare(self, function: Path, folders: dict[str, str], refs: dict[Digest, str]) -> None:
+        """Everything is here: build what slots are sent. folders: the unpacked sources by module name."""
+        spec = self.spec
+        is_large = function.stat().st_size > INLINE_BYTES
+        counting = [spec.inputs.start, spec.inputs.step] if isinstance(spec.inputs, Counting) else None
+        head = [
+            spec.stages,
+            spec.codec,
+            str(function) if is_large else None,
+            counting,
+            spec.timeout_s is not None,
+            list(folders.values()),
+            refs,
+        ]
+        self._load = self._message(LOAD, head, b"" if is_large else function.read_bytes(), (0, 0), 0)
+
+    def load_message(self) -> bytes:
+        assert self._load is not None
+        return self._load
+
+    def page_message(self, shelved: ShelvedPage, path: str | None, refs: dict[Digest, str]) -> bytes:
+        """Build what sends an input page. path: the file, if the page is a blob."""
+        page = shelved.page
+        head = [path, page.kept, refs] if path is not None or page.kept is not None or refs else None
+        data = b"" if path is not None else page.data or b""
+        return self._message(PAGE, head, data, (page.start, page.stop), shelved.number)
+
+    def run_message(self, start: int, stop: int, page: int) -> bytes:
+        return HEADER.pack(RUN, self.number, 0, start, stop, page, 0)
+
+    def forget_message(self, page: int = -1) -> bytes:
+        """Build what makes a slot drop a page, or the whole job."""
+        return HEADER.pack(FORGET, self.number, 0, page, 0, 0, 0)
+
+    def _message(self, kind: int, head: object, data: bytes, span: tuple[int, int], number: int) -> bytes:
+        text = b"" if head is None else json.dumps(head).encode()
+        return b"".join((HEADER.pack(kind, self.number, len(text) + len(data), *span, len(text), number), text, data))
+
+
+def unpack_sources(archive: Path, folder: Path) -> None:
+    """Unpack a source archive into a new folder, which appears whole.
+
+    Raises BadRequest for an archive that would write outside of it, holds links, or is over its limits.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            members = zipped.infolist()
+            if len(members) > MAX_SOURCE_FILES or sum(member.file_size for member in members) > MAX_SOURCE_BYTES:
+                raise BadRequest(f"a source archive of over {MAX_SOURCE_FILES} files or {MAX_SOURCE_BYTES} bytes")
+            for member in members:
+                _check(member)
+            partial.mkdir(parents=True)
+            zipped.extractall(partial)
+        partial.rename(folder)
+    except zipfile.BadZipFile as error:
+        raise BadRequest(f"a source archive is damaged: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check(member: zipfile.ZipInfo) -> None:
+    path = PurePosixPath(member.filename)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in member.filename:
+        raise BadRequest(f"a source archive holds {member.filename!r}, which lies outside of it")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise BadRequest(f"a source archive holds a link, {member.filename!r}")

@@ -1,0 +1,36 @@
+"""Settings of a node's agent, parsed at the edge and passed down."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """What one agent lends, and where it keeps its things."""
+
+    folder: Path
+    """The agent's own: node id, spool, cache of blobs, results on their way. Created if it is not there."""
+    name: str
+    """For people."""
+    slots: int = os.cpu_count() or 1
+    """Tasks that run at a time."""
+    cores: int = os.cpu_count() or 1
+    """Cores lent; tasks reserve some of them."""
+    memory_bytes: int
+    """Memory lent; tasks reserve some of it."""
+    tags: tuple[str, ...] = ()
+    python: str = sys.executable
+    """The interpreter that slots run in."""
+    spool: bool = True
+    """Keep unacknowledged results in files, so that a killed agent delivers them when it starts again. Embedded grids,
+    whose hub ends with them, have no use for that."""
+    benchmark: bool = True
+    """Measure the computer's speed once it has joined."""
+    work_folder: Path | None = None
+    """Working directory of slots; the agent's own if None."""
+    cache_bytes: int = 10 << 30
+    """Blobs kept on disk for later use."""
+    reserve_bytes: int = 256 << 20
+    """Below this much free space in `folder` the node takes no new leases."""

@@ -1,0 +1,219 @@
+"""The node's slots: started together, kept warm, replaced when they die or can't serve a job. Knows nothing of links."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import structlog
+
+from fallow.model.ids import Digest, JobId, LeaseId
+from fallow.node import platform
+from fallow.node.settings import NodeSettings
+from fallow.node.slot_process import SlotProcess
+
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 30.0
+FAILED_STARTS = 3
+"""After so many slots in a row that died before they were ready the node takes no more leases, until one starts."""
+
+_log = structlog.get_logger("fallow.node")
+
+EndReason = Literal["timeout", "cancelled", "recycled", "faulty"]
+
+
+class Batch:
+    """Tasks [start, stop) of a lease, in a slot; those before `next` are done."""
+
+    def __init__(self, lease: LeaseId, job: JobId, job_number: int, start: int, stop: int) -> None:
+        self.lease = lease
+        self.job = job
+        self.job_number = job_number
+        self.start = start
+        self.stop = stop
+        self.next = start
+        self.cores = 1
+        self.memory_bytes = 0
+        self.timeout_s: float | None = None
+        self.is_first = False
+        self.since = 0.0
+        self.ran_s = 0.0
+        self.result_bytes = 0
+        self.last_of_page = -1
+        """Number of the input page, if it is a large one that this batch ends."""
+        self.cancelled = False
+        """Some of its tasks were cancelled: the slot is killed if it comes to one."""
+
+
+class Slot:
+    """A slot with what was sent to it."""
+
+    def __init__(self, process: SlotProcess) -> None:
+        self.process = process
+        self.batches: deque[Batch] = deque()
+        self.jobs: set[int] = set()
+        self.pages: set[int] = set()
+        self.sources: dict[str, Digest] = {}
+        self.forgets: list[bytes] = []
+        """Messages that go with the next batch."""
+        self.last_job: JobId | None = None
+        """What late output belongs to."""
+        self.end_reason: EndReason | None = None
+        self.end_index = -1
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return self.process.is_ready and not self.batches and self.end_reason is None and not self.process.is_dead
+
+    @property
+    def is_fresh(self) -> bool:
+        return not self.jobs
+
+    def end(self, reason: EndReason, index: int = -1) -> None:
+        """Kill the process; the owner hears of its death soon. index: the task that is to blame."""
+        if self.end_reason is None and not self.process.is_dead:
+            self.end_reason, self.end_index = reason, index
+            self.process.kill()
+
+
+class PoolOwner(Protocol):
+    """Who uses the slots."""
+
+    def slot_ready(self) -> None: ...
+
+    def slot_done(self, slot: Slot, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None: ...
+
+    def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, str]]) -> None: ...
+
+    def slot_died(self, slot: Slot, exit_code: int | None, signal_name: str | None) -> None: ...
+
+    def slots_unavailable(self, reason: str | None) -> None:
+        """No slot can be started, for this reason; None: again they can."""
+        ...
+
+
+class SlotPool:
+    """Keeps `settings.slots` processes alive."""
+
+    def __init__(self, settings: NodeSettings, owner: PoolOwner, folder: Path, pid_file: Path | None) -> None:
+        """folder: for results and counters. pid_file: lists the slots for whoever cleans up after a killed agent."""
+        self._settings = settings
+        self._owner = owner
+        self._folder = folder
+        self._pid_file = pid_file
+        self._slots: dict[SlotProcess, Slot] = {}
+        self._started: dict[int, float] = {}
+        self._numbers = 0
+        self._failures = 0
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots.values())
+
+    def open(self) -> None:
+        """End what an earlier agent left behind, and start all slots."""
+        if self._pid_file is not None and self._pid_file.exists():
+            ended = platform.end_leftovers(_read_pids(self._pid_file))
+            if ended:
+                _log.info("ended slots of an earlier agent", slots=ended)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left in self._folder.iterdir():
+            left.unlink(missing_ok=True)
+        for _ in range(self._settings.slots):
+            self._start(1)
+
+    def close(self) -> None:
+        """Kill all slots and everything that they started; returns when they are gone."""
+        self._is_closed = True
+        for timer in self._timers:
+            timer.cancel()
+        slots = list(self._slots.values())
+        self._slots.clear()
+        for slot in slots:
+            if slot.timer is not None:
+                slot.timer.cancel()
+        for slot in slots:
+            slot.process.close()
+        if self._pid_file is not None:
+            self._pid_file.unlink(missing_ok=True)
+
+    def recycle(self, slot: Slot, cores: int) -> None:
+        """Replace an idle slot by one whose libraries use that many threads and that has loaded nothing."""
+        slot.end("recycled", cores)
+
+    def _start(self, cores: int) -> None:
+        if self._is_closed:
+            return
+        self._numbers += 1
+        process = SlotProcess(self, self._numbers, cores)
+        try:
+            process.start(self._settings.python, self._folder, self._settings.work_folder)
+        except OSError as error:
+            self._start_failed(cores, str(error))
+            return
+        self._slots[process] = Slot(process)
+        if self._pid_file is not None:
+            self._started[process.pid] = platform.start_time(process.pid) or 0.0
+            self._write_pids()
+
+    def _start_failed(self, cores: int, reason: str) -> None:
+        self._failures += 1
+        if self._failures >= FAILED_STARTS:
+            self._owner.slots_unavailable(f"slots can't start: {reason}")
+        wait = min(FIRST_BACKOFF_S * 2 ** (self._failures - 1), MAX_BACKOFF_S)
+        timer: asyncio.TimerHandle
+
+        def again() -> None:
+            self._timers.discard(timer)
+            self._start(cores)
+
+        timer = asyncio.get_running_loop().call_later(wait, again)
+        self._timers.add(timer)
+
+    def _write_pids(self) -> None:
+        assert self._pid_file is not None
+        self._pid_file.write_text("".join(f"{pid} {started}\n" for pid, started in self._started.items()))
+
+    # --- what slots say ---
+
+    def slot_ready(self, process: SlotProcess) -> None:
+        if self._failures >= FAILED_STARTS:
+            self._owner.slots_unavailable(None)
+        self._failures = 0
+        self._owner.slot_ready()
+
+    def slot_done(self, process: SlotProcess, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None:
+        self._owner.slot_done(self._slots[process], key, numbers, body)
+
+    def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, str]]) -> None:
+        self._owner.slot_printed(self._slots[process], entries)
+
+    def slot_died(self, process: SlotProcess, exit_code: int | None, signal_name: str | None) -> None:
+        slot = self._slots.pop(process, None)
+        if slot is None:
+            return
+        if slot.timer is not None:
+            slot.timer.cancel()
+        if self._started.pop(process.pid, None) is not None:
+            self._write_pids()
+        cores = slot.end_index if slot.end_reason == "recycled" else process.cores
+        if process.is_ready:
+            self._start(cores)
+        else:
+            how = f"signal {signal_name}" if signal_name else f"exit code {exit_code}"
+            self._start_failed(cores, f"{how}: {process.tail(-1).strip()[-500:] or 'no output'}")
+        self._owner.slot_died(slot, exit_code, signal_name)
+
+
+def _read_pids(path: Path) -> list[tuple[int, float]]:
+    out = []
+    for line in path.read_text().splitlines():
+        pid, _, started = line.partition(" ")
+        try:
+            out.append((int(pid), float(started)))
+        except ValueError:
+            continue  # a torn line
+    return out
