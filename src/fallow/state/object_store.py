@@ -35,7 +35,7 @@ def open_object_store(url: str, cache_folder: Path, *, cache_bytes: int = CACHE_
     try:
         store = from_url(url)
     except (BaseError, ValueError) as error:
-        raise StateError(f"can't use the object store {url}: {str(error).splitlines()[0]}") from error
+        raise StateError(f"can't use the object store {url}: {_first_line(error)}") from error
     return ObjectStoreBlobs(store, cache_folder, cache_bytes=cache_bytes)
 
 
@@ -194,5 +194,9 @@ def _key(digest: Digest) -> str:
 
 
 def _unavailable(error: BaseError) -> Unavailable:
-    first, *_ = str(error).splitlines()  # after it comes the source in Rust
-    return Unavailable(f"the object store can't be reached or refused: {first}")
+    return Unavailable(f"the object store can't be reached or refused: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    """Return what people can read; after it obstore writes the error's source in Rust."""
+    return str(error).partition("\n")[0]
