@@ -85,7 +85,10 @@ def _clear(books: Books, job: JobState, state: str) -> None:
     job.work_class.remove_job(job)
     for held in (job.fresh, job.front, job.careful):
         held.clear()
-    for each in (job.troubles, job.paces, job.backlog, job.drains):
+    for node_id in list(job.drains.values()):
+        books.stop_draining(books.nodes[node_id])
+        books.vacated[node_id] = books.nodes[node_id]
+    for each in (job.troubles, job.paces, job.backlog):
         each.clear()
     parent = job.parent
     if parent is not None:

@@ -51,9 +51,9 @@ class Trouble:
         """Attempts that raised or ran over their time."""
         self.crashed = 0
         self.lost = 0
-        self.nodes: list[NodeId] = []
+        self.nodes: tuple[NodeId, ...] = ()
         """Nodes where its slot died or that were lost: it goes elsewhere if possible."""
-        self.names: list[str] = []
+        self.names: tuple[str, ...] = ()
 
     @property
     def attempts(self) -> int:
@@ -70,8 +70,8 @@ class Trouble:
 
     def note_node(self, node: NodeId, name: str) -> None:
         if node not in self.nodes:
-            self.nodes.append(node)
-            self.names.append(name)
+            self.nodes += (node,)
+            self.names += (name,)
 
 
 class JobState:
