@@ -12,11 +12,11 @@ import httpx
 from fallow.client.grid import Grid
 from fallow.client.job import Job
 from fallow.demo.fleet import Fleet
-from fallow.demo.programs import Program, Verdict
+from fallow.demo.programs import Program
 from fallow.demo.screen import Screen
 
 REDRAW_S = 0.2
-KILL_AT = 0.45
+KILL_AT = 0.5
 """Share of the tasks after which a node is killed."""
 
 
@@ -57,7 +57,7 @@ def run(program: Program, screen: Screen, *, nodes: int, kill: bool, compare: bo
         screen.say(line)
     figures.facts = verdict.facts
     figures.is_right = verdict.is_right and _is_same(results, alone, screen)
-    _conclude(screen, figures, verdict)
+    _conclude(screen, figures)
     return figures
 
 
@@ -176,7 +176,7 @@ def _is_same(results: list[Any], alone: list[Any] | None, screen: Screen) -> boo
     return is_same
 
 
-def _conclude(screen: Screen, figures: Figures, verdict: Verdict) -> None:
+def _conclude(screen: Screen, figures: Figures) -> None:
     if figures.speedup is None:
         return
     present = figures.nodes - figures.away_s / figures.grid_s
