@@ -64,7 +64,7 @@ def check_job(books: Books, job: JobState) -> None:
     if isinstance(job.life, Sealed):
         assert not job.is_complete, f"{job.id} is complete and has not ended"
     if isinstance(job.life, Ended):
-        assert job.children, f"{job.id} has ended, nothing reads it, and it is still here"
+        assert job.children or not job.was_leased, f"{job.id} has ended, nothing reads it, and it is still here"
         assert not job.leases, f"{job.id} has ended and has leases"
     _check_queue(job)
 

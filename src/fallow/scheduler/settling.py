@@ -179,6 +179,7 @@ def give_back(books: Books, lease: LeaseState, ranges: Iterable[Range]) -> int:
         else:
             for part in held:
                 copy.unfinished.discard(*part)
+            books.shrink(copy)
     if back:
         books.make_pending(lease.job, back)
     return count
