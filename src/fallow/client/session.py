@@ -375,9 +375,11 @@ class ClientSession:
                     feed.created.set_result(frame.info)
             case BlobKept():
                 upload = self._uploads.pop(frame.digest, None)
-                self._kept.add(frame.digest)
-                if upload is not None and not upload[2].done():
-                    upload[2].set_result(None)
+                if upload is not None:
+                    if upload[3]:  # held for this session; others go with the job that they were for
+                        self._kept.add(frame.digest)
+                    if not upload[2].done():
+                        upload[2].set_result(None)
             case BlobWanted():
                 upload = self._uploads.get(frame.digest)
                 if upload is not None and self._link is not None:

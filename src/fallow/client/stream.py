@@ -119,20 +119,23 @@ class Stream:
         with self._lock:
             calls, self._calls = self._calls, []
             self._is_flushing = False
-        session = self._core.session
         at = 0
-        while at < len(calls):
+        while at < len(calls) and self._is_ready:
             stop, size = at, 0
             while stop < len(calls) and stop - at < PAGE_CALLS and (size < PAGE_BYTES or stop == at):
                 size += len(calls[stop][0])
                 stop += 1
-            self._send(session, calls[at:stop], size)
+            self._send(calls[at:stop], size)
             at = stop
+        if at < len(calls):  # a page became a blob: the rest follows once that is kept
+            with self._lock:
+                self._calls[:0] = calls[at:]
         self._put_off_idle()
         if self._count >= MAX_TASKS:
             self.seal()
 
-    def _send(self, session: Any, calls: list[Call], size: int) -> None:
+    def _send(self, calls: list[Call], size: int) -> None:
+        session = self._core.session
         data = pages.encode_calls([call for call, _ in calls])
         digests: dict[Digest, None] = {}
         for _, found in calls:
@@ -145,7 +148,7 @@ class Stream:
             session.add_input(self._feed, InputPage(self.job, start, stop, data, None, tuple(digests)))
             return
         session.spawn(self._send_blob(session, data, start, stop, tuple(digests)))
-        self._is_ready = False  # pages must arrive in order: the next ones wait for this blob
+        self._is_ready = False  # pages must arrive in order
 
     async def _send_blob(self, session: Any, data: bytes, start: int, stop: int, digests: tuple[Digest, ...]) -> None:
         digest = self._core.digest(data)

@@ -129,6 +129,7 @@ class BlobDesk:
         self._kept(digest)
 
     def _kept(self, digest: Digest) -> None:
+        self._house.confirmed(digest)
         if digest in self._held:
             self._held.discard(digest)
             self._on_held(digest)

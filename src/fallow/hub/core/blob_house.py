@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 FREE_SPACE_CHECK_S = 0.5
 """How old a reading of the free space may be."""
 
+CONFIRMED_S = 5.0
+"""How long a blob that a peer was told is kept stays without anything that refers to it."""
+CONFIRMED_BLOBS = 10_000
+
 T = TypeVar("T")
 
 
@@ -26,7 +30,7 @@ class BlobHouse:
 
     def __init__(self, blobs: BlobStore, state: State, journal: Journal, folder: Path, reserve_bytes: int) -> None:
         self.blobs = blobs
-        self.incoming = folder / "incoming"
+        self.incoming = blobs.incoming
         self.proof = secrets.token_urlsafe(32)
         self._state = state
         self._journal = journal
@@ -34,6 +38,7 @@ class BlobHouse:
         self._reserve_bytes = reserve_bytes
         self._free_bytes = 0
         self._free_read_at = float("-inf")
+        self._confirmed_mono: dict[Digest, float] = {}
         self._uploads: dict[Digest, list[tuple[BlobDesk, int]]] = {}
 
     @property
@@ -63,6 +68,13 @@ class BlobHouse:
         if self._state.is_durable:
             return await asyncio.to_thread(work)
         return work()
+
+    def confirmed(self, digest: Digest) -> None:
+        """A peer was told that this blob is kept: what refers to it is on its way, so it is not swept just now."""
+        now = time.monotonic()
+        self._confirmed_mono[digest] = now
+        if len(self._confirmed_mono) > CONFIRMED_BLOBS:
+            self._confirmed_mono = {each: at for each, at in self._confirmed_mono.items() if now - at < CONFIRMED_S}
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         self._journal.after_commit(callback)
@@ -95,6 +107,9 @@ class BlobHouse:
             self._journal.after_commit(lambda: self._delete_unreferenced(digests))
 
     def _delete_unreferenced(self, digests: list[Digest]) -> None:
+        now = time.monotonic()
         for digest in self._state.unreferenced_blobs(digests):
-            if digest not in self._uploads:
+            if now - self._confirmed_mono.get(digest, float("-inf")) < CONFIRMED_S:
+                asyncio.get_running_loop().call_later(CONFIRMED_S, self._delete_unreferenced, [digest])
+            elif digest not in self._uploads:
                 self.blobs.delete(digest)
