@@ -2,7 +2,7 @@
 
 Calls are synchronous. `commit` is called by one thread at a time (the journal's writer); the reading
 methods may be called from other threads at the same time. What `commit` has returned from survives
-`kill -9` and power loss where `is_durable` is true. `tests/unit/state/conformance.py` holds the contract.
+`kill -9` and power loss where `is_durable` is true. `tests/unit/state/test_conformance.py` holds the contract.
 """
 
 from collections.abc import Sequence

@@ -306,7 +306,7 @@ class Memory(StateAgainstModel):
 
 class Spilling(StateAgainstModel):
     def build(self):
-        return MemoryState(self.folder, limit_bytes=20_000)
+        return MemoryState(self.folder, limit_bytes=5_000)
 
 
 class Sqlite(StateAgainstModel):
