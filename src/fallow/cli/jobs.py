@@ -65,8 +65,8 @@ _FAILED = Column("Failed", lambda row: f"{row['failed']:,}" if row["failed"] els
 _CREATED = Column("Created", lambda row: _when(row["created_at"]), key="created_at")
 
 LISTED = [
-    _ID,
-    _NAME,
+    Column("Job", lambda row: row["name"] or row["id"], key="id"),
+    Column("Name", lambda row: row["name"] or "", key="name", for_people=False),
     _FUNCTION,
     _STATE,
     Column("Settled", _progress, right=True, key="settled"),

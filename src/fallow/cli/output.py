@@ -21,6 +21,8 @@ class Column:
     right: bool = False
     key: str | None = None
     """What pipes get of the row; None: what people get."""
+    for_people: bool = True
+    """Whether tables have it; pipes have every column."""
 
     def plain(self, row: Row) -> str:
         value = row[self.key] if self.key is not None else self.show(row)
@@ -57,6 +59,7 @@ class PeopleOutput:
             remark(empty)
             return
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        columns = [column for column in columns if column.for_people]
         for column in columns:
             table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
         for row in rows:

@@ -77,7 +77,7 @@ async def sign_in(request: AnyRequest, hub: GivenHub, web: GivenSettings) -> Res
     secret = form.get("token")
     token = hub.authenticate(secret.strip()) if isinstance(secret, str) else None
     if token is None:
-        problem = "The hub doesn't know this token. Was it copied whole? It begins with flw_."
+        problem = "The hub doesn't know this token. Was it copied whole?"
         return _page("sign_in.html", HTTP_401_UNAUTHORIZED, destination=to, problem=problem)
     if token.role == "node":
         problem = "This is a token for nodes. Pages need a user's or an admin's token."

@@ -6,6 +6,7 @@ import errno
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -128,17 +129,19 @@ async def _serve(app: WebApp, listener: socket.socket, on_ready: Callable[[str],
 @contextlib.contextmanager
 def _signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    previous: dict[signal.Signals, object] = {}
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, stop)
-        except NotImplementedError:  # Windows
-            previous[number] = signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-        except (RuntimeError, ValueError):  # not in the main thread: whoever runs us there stops us otherwise
-            break
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere, whoever runs us there stops us
+        for number in numbers:
+            try:
+                loop.add_signal_handler(number, stop)
+            except NotImplementedError:  # Windows
+                previous[number] = signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

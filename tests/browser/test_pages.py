@@ -1,0 +1,177 @@
+"""The pages in a real Chromium, against a real hub."""
+
+import pytest
+from programs_for_tests import ADMIN
+
+pytestmark = [pytest.mark.service("chromium"), pytest.mark.slow]
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DEADLINE_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def hub(programs):
+    return programs.hub()
+
+
+class Watched:
+    """A page together with all that should never happen on it."""
+
+    def __init__(self, context, hub):
+        self.page = context.new_page()
+        self.page.set_default_timeout(DEADLINE_MS)
+        self.hub = hub
+        self.wrong = []
+        self.page.on("request", self._request)
+        self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        self.page.on("console", self._console)
+
+    def _request(self, request):
+        if not request.url.startswith((self.hub.url, "data:", "blob:")):
+            self.wrong.append(f"foreign request: {request.url}")
+
+    def _console(self, message):
+        if message.type in {"error", "warning"} and "401 (Unauthorized)" not in message.text:
+            self.wrong.append(f"console: {message.text}")
+
+    def sign_in(self, token=ADMIN):
+        self.page.goto(self.hub.url)
+        self.page.get_by_label("Token").fill(token)
+        self.page.get_by_role("button", name="Sign in").click()
+        return self.page
+
+
+@pytest.fixture
+def open_page(chromium, hub):
+    contexts, pages = [], []
+
+    def open_page(**options):
+        contexts.append(chromium.new_context(**options))
+        pages.append(Watched(contexts[-1], hub))
+        return pages[-1]
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [wrong for page in pages for wrong in page.wrong] == []
+
+
+def test_signing_in_and_out(open_page):
+    watched = open_page()
+    page = watched.sign_in("flw_wrong")
+    page.get_by_text("doesn't know this token").wait_for()
+    page = watched.sign_in()
+    page.get_by_role("heading", name="Jobs").wait_for()
+    assert ADMIN not in page.content()
+    assert page.evaluate("document.cookie") == ""
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Token").wait_for()
+    page.goto(watched.hub.url)
+    assert page.url.endswith("/sign-in")
+
+
+def test_overview_follows_the_grid_without_reloading(open_page, programs, hub):
+    page = open_page().sign_in()
+    page.get_by_text("No computer has joined yet").wait_for()
+    page.evaluate("window.notReloaded = true")
+    programs.node(hub)
+    page.locator("tr", has_text="node-1").wait_for()
+    hub.job(items=[1, 4, -1], name="roots")
+    row = page.locator("li.job", has_text="roots")
+    row.get_by_text("3 of 3").wait_for()
+    row.get_by_text("done", exact=True).wait_for()
+    row.get_by_text("1 failed, task 2 with ValueError").wait_for()
+    assert page.evaluate("window.notReloaded")
+
+
+def test_overview_keeps_its_elements_while_it_changes(open_page, hub):
+    page = open_page().sign_in()
+    hub.job(items=[1], name="first")
+    page.locator("li.job", has_text="first").wait_for()
+    page.evaluate("window.kept = document.querySelector('li.job')")
+    hub.job(items=[1], name="second")
+    page.locator("li.job", has_text="second").wait_for()
+    assert page.evaluate("window.kept.isConnected && window.kept.textContent.includes('first')")
+
+
+def test_overview_says_when_the_hub_is_away_and_goes_on_when_it_is_back(open_page, programs, hub):
+    watched = open_page()
+    page = watched.sign_in()
+    page.get_by_role("heading", name="Jobs").wait_for()
+    port = hub.url.rsplit(":", 1)[-1]
+    assert hub.stop() == 0
+    page.get_by_text("The hub doesn't answer").wait_for()
+    programs.hub("--port", port)
+    page.get_by_label("Token").wait_for()  # the restart signed everybody out
+    watched.wrong = [wrong for wrong in watched.wrong if "ERR_" not in wrong]
+
+
+def test_api_page_renders_and_tries_calls_offline(open_page, hub):
+    watched = open_page()
+    watched.sign_in()
+    page = watched.page
+    page.get_by_role("link", name="API").click()
+    page.locator("#operations-jobs-ApiV1JobsCreateJob").wait_for()
+    assert page.locator(".opblock").count() >= 18
+    assert page.get_by_text("Failed to load").count() == 0
+    operation = page.locator("#operations-jobs-ApiV1JobsCreateJob")
+    operation.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    operation.locator(".live-responses-table .response-col_status", has_text="201").wait_for()
+    assert [job["name"] for job in hub.get("/jobs")["jobs"]] == ["roots"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_pages_fit_and_are_legible(open_page, programs, hub, scheme, width):
+    watched = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    watched.sign_in()
+    page = watched.page
+    hub.job(name="a-name-without-any-space-that-is-much-longer-than-what-fits-into-its-place-on-a-telephone")
+    page.locator("li.job").wait_for()
+    for path in ("/", "/api"):
+        page.goto(hub.url + path)
+        page.locator("#figures, .opblock").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert contrast(page, ".top nav a") > 4.5
+    page.goto(hub.url)
+    for selector in (".quiet", ".label", ".state", "h1", ".counts"):
+        assert contrast(page, selector) > 4.5, selector
+
+
+def contrast(page, selector):
+    """Return the contrast of an element's text with what is behind it (WCAG 2.2, 1.4.3)."""
+    return page.locator(selector).first.evaluate(
+        """element => {
+            const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+            const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+                .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+                .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+            let behind = element, ground = [0, 0, 0, 0];
+            while (behind && (ground[3] ?? 1) === 0) {
+                ground = parse(getComputedStyle(behind).backgroundColor);
+                behind = behind.parentElement;
+            }
+            const [a, b] = [light(parse(getComputedStyle(element).color)), light(ground)].sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05);
+        }"""
+    )
