@@ -65,8 +65,10 @@ class JobState:
         if self.error is not None:
             raise self.error
         progress = self.progress
-        if progress is None or not progress.ended:
+        if progress is None or not (progress.ended or progress.input_ended):
             return self.size is not None and read >= self.size
+        if not progress.ended:
+            return False
         if progress.state == "done" and progress.size is not None and read < progress.size:
             return False  # the rest is on its way
         error = end_error(progress, self.label)

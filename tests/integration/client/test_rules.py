@@ -1,0 +1,123 @@
+"""The design's rules on jobs and their lives that the other files here do not cover, one test each."""
+
+import itertools
+import logging
+import threading
+import time
+
+import pytest
+
+from fallow import Grid, InputEnded
+from fallow.client import stream
+
+pytestmark = pytest.mark.slow
+
+
+def square(x):
+    return x * x
+
+
+def wait_for(condition, what=lambda: "", deadline_s=20.0):
+    deadline = time.monotonic() + deadline_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what()
+        threading.Event().wait(0.01)
+    return found
+
+
+def test_a_chain_made_at_once_is_one_job(grid):
+    before = {info.spec.id for info in grid.jobs()}
+    job = grid.map(square, range(100)).filter(lambda x: x % 2).map(str)
+    assert job.result(30) == [str(x * x) for x in range(100) if x % 2]
+    fresh = [info for info in grid.jobs() if info.spec.id not in before]
+    assert [info.spec.stages for info in fresh] == [("map", "filter", "map")]
+
+
+def test_a_job_starts_by_itself(grid):
+    job = grid.map(square, range(10))
+    wait_for(lambda: job._started)  # nobody demands it
+    wait_for(lambda: job.progress.state == "done")
+
+
+def test_one_function_has_one_open_job_per_set_of_options(grid):
+    before = {info.spec.id for info in grid.jobs()}
+    futures = [grid.submit(square, i) for i in range(50)]
+    futures += [grid.options(priority=3).submit(square, i) for i in range(50)]
+    assert [future.result(30) for future in futures] == [i * i for i in range(50)] * 2
+    fresh = [info.spec for info in grid.jobs() if info.spec.id not in before]
+    assert sorted(spec.priority for spec in fresh) == [0, 3]
+    assert {spec.stages for spec in fresh} == {("call",)}
+
+
+def test_functions_without_a_name_share_one_job(grid):
+    before = {info.spec.id for info in grid.jobs()}
+    futures = [grid.submit(lambda i=i: i) for i in range(20)]
+    assert [future.result(30) for future in futures] == list(range(20))
+    assert [info.spec.stages for info in grid.jobs() if info.spec.id not in before] == [("apply",)]
+
+
+def test_a_stream_is_sealed_when_it_is_full(monkeypatch):
+    monkeypatch.setattr(stream, "MAX_TASKS", 100)
+    with Grid(slots=2) as grid:
+        futures = [grid.submit(square, i) for i in range(250)]
+        assert [future.result(30) for future in futures] == [i * i for i in range(250)]
+
+
+def test_a_stream_is_sealed_when_it_is_idle(monkeypatch):
+    monkeypatch.setattr(stream, "IDLE_S", 0.05)
+    with Grid(slots=2) as grid:
+        assert grid.submit(square, 3).result(30) == 9
+        wait_for(lambda: not grid.jobs() or all(info.progress.ended for info in grid.jobs()), grid.jobs)
+        assert grid.submit(square, 4).result(30) == 16
+
+
+def test_an_iterator_whose_client_leaves_ends_early_for_its_readers(tmp_path):
+    with Grid(state=tmp_path, slots=2) as grid:
+        job = grid.map(square, itertools.count(), name="endless")
+        wait_for(lambda: job.progress.settled > 10, lambda: job.progress)
+    with Grid(state=tmp_path, slots=2) as grid:
+        job = grid.job("endless")
+        seen = []
+        with pytest.raises(InputEnded, match="went away after"):
+            for value in job:
+                seen.append(value)
+        assert seen == [x * x for x in range(len(seen))]
+        assert len(seen) == job.progress.accepted > 10
+        assert job.progress.input_ended
+
+
+def test_a_job_waiting_for_a_node_that_never_comes_says_why(grid, caplog):
+    job = grid.map(square, range(3), requires={"python": "3.99"})
+    job._demand()
+    with caplog.at_level(logging.WARNING, logger="fallow"):
+        wait_for(lambda: any("3.99" in record.getMessage() for record in caplog.records), lambda: caplog.text)
+    job.cancel()
+
+
+def test_results_of_a_job_can_be_read_by_many_threads(grid):
+    job = grid.map(square, range(5000))
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(sum(job))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [sum(x * x for x in range(5000))] * 4
+
+
+def test_more_results_than_a_readers_credit(grid, monkeypatch):
+    from fallow.client import readers
+
+    monkeypatch.setattr(readers, "CREDIT_BYTES", 100_000)
+    monkeypatch.setattr("fallow.client.job.CREDIT_BYTES", 100_000)
+    job = grid.map(lambda x: bytes(10_000) + bytes([x % 256]), range(300))
+    assert [value[-1] for value in job] == [x % 256 for x in range(300)]
+    assert sorted(index for index, _ in job.as_completed()) == list(range(300))
+
+
+def test_the_same_blob_again_after_its_job_is_gone(grid):
+    data = bytes(range(256)) * 8000
+    for _ in range(3):
+        assert grid.map(len, [data]).result(30) == [len(data)]
+    ref = grid.put(data)
+    assert grid.submit(len, ref).result(30) == len(data)
