@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from fallow.client.grid import Grid
 from fallow.client.job import Job
 from fallow.demo.fleet import Fleet
 from fallow.demo.programs import Program
+from fallow.demo.roster import Roster, Row
 from fallow.demo.screen import Screen
 
 REDRAW_S = 0.2
@@ -92,14 +91,14 @@ def _run_on(fleet: Fleet, grid: Grid, program: Program, screen: Screen, figures:
         began = time.perf_counter()
         job = grid.map(program.function, program.inputs)
         collected = reader.submit(_collect, job, began)
+        roster = Roster(fleet.names, fleet.nodes)
         accident = _Accident(fleet, screen) if kill else None
         try:
             while not wait([collected], REDRAW_S).done:
-                nodes = _nodes(fleet)
-                done = job.progress.settled
+                done, rows = job.progress.settled, roster.look()
                 if accident is not None:
-                    accident.look(done / max(figures.tasks, 1), nodes)
-                screen.progress("grid", done, figures.tasks, time.perf_counter() - began, nodes)
+                    accident.look(done / figures.tasks, rows[-1])
+                screen.progress("grid", done, figures.tasks, time.perf_counter() - began, rows)
         except BaseException:
             job.cancel()  # or the reader would wait for the rest
             raise
@@ -107,7 +106,7 @@ def _run_on(fleet: Fleet, grid: Grid, program: Program, screen: Screen, figures:
         screen.clear()
         if accident is not None:
             figures.away_s = accident.away_s()
-    each = ", ".join(f"{node['name']} {node['finished']:,}" for node in _nodes(fleet))
+    each = ", ".join(f"{row.name} {row.finished:,}" for row in roster.look())
     screen.say(f"the grid took {figures.grid_s:.1f} s (tasks: {each})")
     return results
 
@@ -115,14 +114,6 @@ def _run_on(fleet: Fleet, grid: Grid, program: Program, screen: Screen, figures:
 def _collect(job: Job[Any], began: float) -> tuple[list[Any], float]:
     results = list(job)
     return results, time.perf_counter() - began
-
-
-def _nodes(fleet: Fleet) -> list[dict[str, Any]]:
-    try:
-        found = fleet.nodes()
-    except httpx.TransportError:  # the picture can wait; the job itself says if something is wrong
-        return []
-    return [found[name] for name in fleet.names if name in found]
 
 
 class _Accident:
@@ -135,23 +126,19 @@ class _Accident:
         self._stage: str = "working"
         self._killed_mono = self._back_mono = 0.0
 
-    def look(self, share: float, nodes: list[dict[str, Any]]) -> None:
-        view = next((node for node in nodes if node["name"] == self._victim), None)
-        if view is None:
-            return
+    def look(self, share: float, victim: Row) -> None:
+        """Do what is due. share: of the tasks that are done. victim: the last node, as the hub sees it."""
         if self._stage == "working" and share >= KILL_AT:
             pid = self._fleet.pids()[self._victim]
             self._fleet.kill_node(self._victim)
             self._killed_mono = time.monotonic()
             self._stage = "killed"
-            self._screen.say(
-                f"killed {self._victim} (SIGKILL to {pid}) with {view['leases']} leases of {view['tasks']} tasks"
-            )
-        elif self._stage == "killed" and not view["leases"] and not view["connected"]:
-            self._screen.say(f"its leases went back to the queue after {self._since():.1f} s; starting it again")
+            self._screen.say(f"killed {self._victim} (SIGKILL to {pid}), which held {victim.tasks:,} tasks on lease")
+        elif self._stage == "killed" and not victim.leases and not victim.connected:
+            self._screen.say(f"its leased tasks went back to the queue after {self._since():.1f} s; starting it again")
             self._fleet.start_node(self._victim)
             self._stage = "starting"
-        elif self._stage == "starting" and view["connected"]:
+        elif self._stage == "starting" and victim.connected:
             self._back_mono = time.monotonic()
             self._stage = "back"
             self._screen.say(f"{self._victim} joined again, {self._since():.1f} s after it was killed")

@@ -3,9 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
+from fallow.demo.roster import Row
 from fallow.demo.screen import Screen
 
-NODE = {"name": "node-1", "connected": True, "finished": 3, "leases": 1, "tasks": 4}
+NODE = Row("node-1", connected=True, finished=3, leases=1, tasks=4)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_the_next_part_begins_with_its_own_quarters(output):
 
 def test_a_terminal_shows_every_node(output):
     with Screen(Console(file=output, force_terminal=True, width=100)) as screen:
-        screen.progress("grid", 1, 4, 1.0, [NODE, {**NODE, "name": "node-2", "connected": False}])
+        screen.progress("grid", 1, 4, 1.0, [NODE, Row("node-2")])
         screen.say("an event")
     shown = output.getvalue()
     for text in ("1 of 4 tasks", "node-1", "connected", "node-2", "gone", "an event"):
