@@ -55,6 +55,10 @@ class SlotOwner(Protocol):
 
     def slot_printed(self, slot: "SlotProcess", entries: Sequence[tuple[int, str]]) -> None: ...
 
+    def slot_faulty(self, slot: "SlotProcess") -> None:
+        """A task has written into our pipe: nothing in it can be trusted any more."""
+        ...
+
     def slot_died(self, slot: "SlotProcess", exit_code: int | None, signal_name: str | None) -> None:
         """Called once, after everything that the slot had written was handled."""
         ...
@@ -276,7 +280,7 @@ class SlotProcess:
         while end - at >= HEADER.size:
             kind, key, length, a, b, c, d = HEADER.unpack_from(data, at)
             if length > MAX_BODY_BYTES or kind not in {READY, DONE, PRINTED}:
-                self.kill()  # user code has written into our pipe: nothing in it can be trusted any more
+                self._owner.slot_faulty(self)
                 return end
             stop = at + HEADER.size + length
             if stop > end:

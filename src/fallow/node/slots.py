@@ -191,6 +191,9 @@ class SlotPool:
     def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, str]]) -> None:
         self._owner.slot_printed(self._slots[process], entries)
 
+    def slot_faulty(self, process: SlotProcess) -> None:
+        self._slots[process].end("faulty", process.running_index)
+
     def slot_died(self, process: SlotProcess, exit_code: int | None, signal_name: str | None) -> None:
         slot = self._slots.pop(process, None)
         if slot is None:

@@ -234,7 +234,14 @@ class Hub:
     # --- nodes ---
 
     def settings(self, **fields):
-        defaults = {"folder": self.folder / "node", "name": "tester", "slots": 1, "cores": 1, "memory_bytes": 1 << 33, "benchmark": False}
+        defaults = {
+            "folder": self.folder / "node",
+            "name": "tester",
+            "slots": 1,
+            "cores": 1,
+            "memory_bytes": 1 << 33,
+            "benchmark": False,
+        }
         return NodeSettings(**(defaults | fields))
 
     @contextlib.asynccontextmanager

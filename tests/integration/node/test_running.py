@@ -207,7 +207,9 @@ async def test_local_modules_are_imported_from_their_sources(hub, tmp_path):
     specs = []
     for digest in (one, two):
         spec = hub.job(["map"], [abs], range(5), sources={"fallow_test_local": digest})
-        spec = type(spec)(**{name: getattr(spec, name) for name in spec.__struct_fields__} | {"function": hub.put(function)})
+        spec = type(spec)(
+            **{name: getattr(spec, name) for name in spec.__struct_fields__} | {"function": hub.put(function)}
+        )
         hub.specs[spec.id] = spec
         specs.append(spec)
     async with hub.node():
