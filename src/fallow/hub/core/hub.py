@@ -161,6 +161,8 @@ class Hub:
             self.book.accepted[spec.id] = job.accepted
             if job.size is not None:
                 self.book.sizes[spec.id] = job.size
+            if job.input_ended:
+                self.book.sealed_early.add(spec.id)
             if isinstance(spec.inputs, ResultsOf):
                 self.book.add_reader(spec.inputs.parent, spec.id)
                 if spec.inputs.parent not in known:
