@@ -55,7 +55,7 @@ class EmbeddedGrid:
             slots=self._slots,
             cores=self._slots,
             memory_bytes=psutil.virtual_memory().total,
-            folder=self._temporary / "node",
+            folder=folder / "node",  # kept with the state: the same node takes up its leases again
             spool=False,
             benchmark=False,
         )
