@@ -13,6 +13,9 @@ from systems import WORKERS, Pool, System, ThroughHub
 SINGLE_SUBMITS = 10_000
 MAPPED_ITEMS = 1_000_000
 ROUND_TRIPS = 200
+UNMEASURED = 1.0
+"""Score of a node that has not finished measuring itself."""
+BENCHMARK_LIMIT_S = 30.0
 CHUNKS = (1_000, 5_000, 20_000, 50_000, 125_000)
 
 
@@ -124,6 +127,10 @@ def cold_hub() -> tuple[float, dict[str, float]]:
     with ThroughHub() as system:
         assert system.submit(pow, 2, 3).result() == 8
         seconds = time.perf_counter() - began
+        deadline = time.perf_counter() + BENCHMARK_LIMIT_S
+        while any(node["score"] == UNMEASURED for node in system.fleet.nodes().values()):  # its own benchmark is running
+            assert time.perf_counter() < deadline, "the nodes' own benchmark did not end"
+            time.sleep(0.1)
         return seconds, {name: pss_mb(pid) for name, pid in system.fleet.pids().items()}
 
 
