@@ -11,8 +11,26 @@ import pytest
 from blake3 import blake3
 
 from fallow.link.frames import (
-    PROTOCOL_VERSION, Acknowledged, BlobAt, BlobChunk, BlobKept, BlobMissing, BlobOffer, BlobWanted, Done, FilesShared,
-    Grant, NodeHello, PageSent, PageWanted, Printed, SharesFiles, SpecSent, SpecWanted, TaskBroke, Welcome,
+    PROTOCOL_VERSION,
+    Acknowledged,
+    BlobAt,
+    BlobChunk,
+    BlobKept,
+    BlobMissing,
+    BlobOffer,
+    BlobWanted,
+    Done,
+    FilesShared,
+    Grant,
+    NodeHello,
+    PageSent,
+    PageWanted,
+    Printed,
+    SharesFiles,
+    SpecSent,
+    SpecWanted,
+    TaskBroke,
+    Welcome,
 )  # fmt: skip
 from fallow.link.memory import memory_pair
 from fallow.model.errors import Unavailable

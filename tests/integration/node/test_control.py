@@ -14,8 +14,20 @@ import psutil
 import pytest
 
 from fallow.link.frames import (
-    Beat, BlobChunk, BlobWanted, Cancel, Done, Forget, NodeChanged, NodeHello, Presents, Recall, Refused,
-    Returned, TaskBroke, Welcome,
+    Beat,
+    BlobChunk,
+    BlobWanted,
+    Cancel,
+    Done,
+    Forget,
+    NodeChanged,
+    NodeHello,
+    Presents,
+    Recall,
+    Refused,
+    Returned,
+    TaskBroke,
+    Welcome,
 )  # fmt: skip
 from fallow.model.errors import BadRequest, Denied, StateInUse
 from fallow.model.ranges import RangeSet

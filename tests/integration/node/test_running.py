@@ -3,6 +3,7 @@
 import operator
 import pickle
 import sys
+import venv
 import zipfile
 
 import numpy as np
@@ -269,3 +270,41 @@ async def test_forget_drops_everything_of_a_job(hub):
         hub.send(Forget(spec.id))
         await hub.until(lambda: not agent._dispatcher._jobs)
         await hub.run(hub.job(["map"], [abs], range(10)), 10)
+
+
+async def test_slots_run_in_an_interpreter_that_has_nothing_installed(hub, tmp_path):
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    python = str(tmp_path / "bare" / "bin" / "python")
+    big = hub.put_object(list(range(1000)))
+
+    def look(pair):
+        import importlib.util
+        import sys
+
+        n = 3
+        return (
+            pair[0][5],
+            (lambda x: x + n)(1),
+            importlib.util.find_spec("msgspec"),
+            [p for p in sys.path if "site" in p],
+        )
+
+    spec = hub.job(["map"], [look], [(big, 1)] * 3)
+    async with hub.node(python=python, work_folder=tmp_path):
+        await hub.run(spec, 3)
+    assert not hub.failures(spec)
+    five, four, msgspec, folders = hub.values(spec)[0]
+    assert (five, four, msgspec) == (5, 4, None)
+    assert not [folder for folder in folders if ".venv" in folder]
+
+
+async def test_main_is_clean_in_slots(hub):
+    def look(_):
+        import __main__
+
+        return sorted(name for name in vars(__main__) if not name.startswith("__"))
+
+    spec = hub.job(["map"], [look], range(1))
+    async with hub.node():
+        await hub.run(spec, 1)
+    assert hub.values(spec) == {0: []}

@@ -1,0 +1,80 @@
+import pytest
+from blake3 import blake3
+
+from fallow.model.errors import BadRequest
+from fallow.node.cache import BlobCache, digest_of
+
+
+def digest(data):
+    return blake3(data).hexdigest()
+
+
+def opened(folder, limit=10**9):
+    cache = BlobCache(folder, limit)
+    cache.open()
+    return cache
+
+
+def fill(cache, data):
+    file = cache.begin(digest(data))
+    file.write(0, data)
+    cache.finish(digest(data), file)
+
+
+def test_a_blob_is_received_in_parts_and_found_again(tmp_path):
+    data = b"x" * 1000
+    cache = opened(tmp_path)
+    file = cache.begin(digest(data))
+    file.write(0, data[:400])
+    file.close()
+    file = opened(tmp_path).begin(digest(data))
+    assert file.offset == 400
+    file.write(300, data[300:])  # overlapping
+    cache.finish(digest(data), file)
+    assert cache.path(digest(data)).read_bytes() == data
+    assert opened(tmp_path).path(digest(data)) is not None
+
+
+def test_a_gap_is_refused(tmp_path):
+    file = opened(tmp_path).begin(digest(b"x"))
+    with pytest.raises(BadRequest):
+        file.write(5, b"x")
+    file.close()
+
+
+def test_damage_is_refused_and_forgotten(tmp_path):
+    cache = opened(tmp_path)
+    file = cache.begin(digest(b"right"))
+    file.write(0, b"wrong")
+    with pytest.raises(BadRequest, match="damaged"):
+        cache.finish(digest(b"right"), file)
+    assert cache.path(digest(b"right")) is None
+    again = cache.begin(digest(b"right"))
+    assert again.offset == 0
+    again.close()
+
+
+def test_least_recently_used_blobs_go_first_but_not_needed_ones(tmp_path):
+    cache = opened(tmp_path, limit=250)
+    blobs = [bytes([i]) * 100 for i in range(4)]
+    for data in blobs:
+        fill(cache, data)
+    cache.path(digest(blobs[1]))
+    cache.trim(lambda each: each == digest(blobs[0]))
+    assert [cache.path(digest(data)) is not None for data in blobs] == [True, True, False, False]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == sorted(map(digest, blobs[:2]))
+
+
+def test_files_made_here_are_adopted(tmp_path):
+    cache = opened(tmp_path / "cache")
+    made = tmp_path / "made"
+    for _ in range(2):
+        made.write_bytes(b"result")
+        assert digest_of(made) == digest(b"result")
+        cache.adopt(made, digest(b"result"))
+        assert not made.exists()
+    assert cache.path(digest(b"result")).read_bytes() == b"result"
+    cache.remember("f" * 64, tmp_path / "elsewhere")
+    assert cache.path("f" * 64) == tmp_path / "elsewhere"
+    cache.forget("f" * 64)
+    assert cache.path("f" * 64) is None
