@@ -13,7 +13,7 @@ QUICK ?=
 .NOTPARALLEL:
 
 help:
-	@echo "make demo          watch a hub and two nodes compute Pi and lose a node (about a minute)"
+	@echo "make demo          watch a hub and two nodes compute Pi and lose a node (under a minute on two idle cores)"
 	@echo "make test          run the tests                     ARGS=\"-k name -m 'not slow'\""
 	@echo "make lint          check style, types and the arrows between folders"
 	@echo "make bench         measure                           QUICK=1 for two minutes"

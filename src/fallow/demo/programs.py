@@ -12,8 +12,8 @@ from typing import Any
 
 from fallow.demo import nbody, pi, search, sweep
 
-DEFAULT_DIGITS = 1200
-"""Digits of Pi that keep the whole demo well under a minute and a half on two ordinary cores."""
+DEFAULT_DIGITS = 1000
+"""Digits of Pi that keep the whole demo at about half a minute on two idle cores, and under a minute and a half on busy ones."""
 
 _REFERENCE = "concurrent/futures/process.py"
 _DOCUMENTS = 2000
