@@ -24,6 +24,7 @@ def run_node(
     slots: int | None,
     cores: int | None,
     memory: str | None,
+    reserve: str,
     name: str | None,
     tags: str,
     state: Path | None,
@@ -38,6 +39,7 @@ def run_node(
         cores=lent,
         memory_bytes=parse_size(memory, "--memory") if memory is not None else total_memory(),
         tags=_read_tags(tags),
+        reserve_bytes=parse_size(reserve, "--reserve"),
     )
     url, token = require_hub(hub, token_file)
     log_to_stderr(verbose=verbose)

@@ -34,6 +34,14 @@ def hub(
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for every one.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", metavar="PORT", help="Port to listen on; 0 takes a free one.")] = 7070,
+    reserve: Annotated[
+        str,
+        typer.Option(
+            "--reserve",
+            metavar="SIZE",
+            help="Disk space below which new work is refused, so that results of accepted work still fit.",
+        ),
+    ] = "512MB",
     verbose: VerboseOption = False,
 ) -> None:
     """Run a hub.
@@ -48,6 +56,7 @@ def hub(
     from fallow.cli.loop import run_loop
     from fallow.cli.needs import hub_extra
     from fallow.model.errors import BadRequest
+    from fallow.model.requirements import parse_size
 
     with hub_extra():
         from fallow.hub.core.opening import open_hub
@@ -64,6 +73,7 @@ def hub(
         database=database,
         admin_secret=secrets["FALLOW_ADMIN_TOKEN"],
         join_secret=secrets["FALLOW_JOIN_TOKEN"],
+        reserve_bytes=parse_size(reserve, "--reserve"),
     )
     log_to_stderr(verbose=verbose)
     made = open_hub(settings)

@@ -39,6 +39,14 @@ def node(
     tags: Annotated[
         str, typer.Option("--tags", metavar="A,B", help="Words that jobs can require, such as lab,gpu.")
     ] = "",
+    reserve: Annotated[
+        str,
+        typer.Option(
+            "--reserve",
+            metavar="SIZE",
+            help="Disk space in the state folder below which the node takes no new work.",
+        ),
+    ] = "256MiB",
     state: Annotated[
         Path | None,
         typer.Option("--state", metavar="DIR", help="Folder for what must survive a restart.", show_default="per user"),
@@ -59,6 +67,7 @@ def node(
             slots=slots,
             cores=cores,
             memory=memory,
+            reserve=reserve,
             name=name,
             tags=tags,
             state=state,
