@@ -204,7 +204,7 @@ class Grid:
 
 
 def _source(iterable: Iterable[Any]) -> Source:
-    if isinstance(iterable, range):
+    if isinstance(iterable, range) and max(abs(iterable.start), abs(iterable.stop)) < 1 << 62:
         return RangeSource(iterable)
     if isinstance(iterable, Job):
         return ParentSource(iterable)

@@ -20,7 +20,17 @@ from fallow.client.session import JobFeed
 from fallow.model.changes import LogEntry
 from fallow.model.errors import BadRequest, FallowError
 from fallow.model.ids import JobId
-from fallow.model.job import Counting, Inputs, JobInfo, JobProgress, JobSpec, Pages, ResultsOf, StageKind
+from fallow.model.job import (
+    MAX_FUNCTION_NAME,
+    Counting,
+    Inputs,
+    JobInfo,
+    JobProgress,
+    JobSpec,
+    Pages,
+    ResultsOf,
+    StageKind,
+)
 from fallow.model.page import INLINE_BYTES, InputPage
 
 if TYPE_CHECKING:
@@ -576,7 +586,7 @@ def _outcomes(outcomes: Iterator[tuple[int, Any, Any]], return_exceptions: bool)
 
 
 def _label(stages: tuple[tuple[StageKind, Callable[..., Any]], ...]) -> str:
-    return ".".join(f"{kind}({_name(function)})" for kind, function in stages)
+    return ".".join(f"{kind}({_name(function)})" for kind, function in stages)[:MAX_FUNCTION_NAME]
 
 
 def _name(function: Callable[..., Any]) -> str:

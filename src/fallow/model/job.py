@@ -4,12 +4,20 @@ from typing import Literal
 
 import msgspec
 
+from fallow.model.errors import BadRequest
 from fallow.model.failure import Failure
 from fallow.model.ids import Digest, JobId, SessionId
 from fallow.model.requirements import Requirements
 
 MAX_PRIORITY = 1_000_000
 """Bound of |priority|, so that it fits every database and every sort."""
+
+MAX_NAME = 200
+MAX_STAGES = 100
+MAX_FUNCTION_NAME = 4_000
+MAX_SOURCES = 2_000
+"""Local modules that a job may bring along, and blobs that its function may refer to."""
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class Pages(msgspec.Struct, frozen=True, tag="pages"):
@@ -75,6 +83,41 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def reduces(self) -> bool:
         return self.stages[-1] == "reduce"
+
+
+def check_spec(spec: JobSpec) -> None:
+    """Raise BadRequest unless a spec from outside is one that a hub can keep: ids, names and numbers in bounds."""
+    for what, value, length in (("job id", spec.id, 32), ("function", spec.function, 64)):
+        if not _is_hex(value, length):
+            raise BadRequest(f"{what} {value[:80]!r} is not {length} hex digits")
+    for digest in (*spec.sources.values(), *spec.refs):
+        if not _is_hex(digest, 64):
+            raise BadRequest(f"{digest[:80]!r} is not a digest of 64 hex digits")
+    if isinstance(spec.inputs, ResultsOf) and not _is_hex(spec.inputs.parent, 32):
+        raise BadRequest(f"the parent {spec.inputs.parent[:80]!r} is not a job id of 32 hex digits")
+    if isinstance(spec.inputs, Counting) and max(abs(spec.inputs.start), abs(spec.inputs.step)) >= 1 << 63:
+        raise BadRequest("a range travels as 64-bit numbers; pass larger ones as a list")
+    if spec.name is not None and not (0 < len(spec.name) <= MAX_NAME and spec.name.isprintable()):
+        raise BadRequest(f"the name {spec.name[:80]!r} is not a printable text of 1 to {MAX_NAME} characters")
+    if not spec.stages or len(spec.stages) > MAX_STAGES or "reduce" in spec.stages[:-1]:
+        raise BadRequest(f"stages {spec.stages[:8]!r}: 1 to {MAX_STAGES}, and reduce comes last")
+    if len(spec.function_name) > MAX_FUNCTION_NAME or len(spec.sources) > MAX_SOURCES or len(spec.refs) > MAX_SOURCES:
+        raise BadRequest(
+            f"a function name over {MAX_FUNCTION_NAME} characters, or over {MAX_SOURCES} sources or references"
+        )
+    if abs(spec.priority) > MAX_PRIORITY:
+        raise BadRequest(f"priority={spec.priority} is not from {-MAX_PRIORITY} to {MAX_PRIORITY}")
+    if not (0 <= spec.retries <= MAX_PRIORITY and 0 <= spec.max_retries <= MAX_PRIORITY):
+        raise BadRequest(f"retries={spec.retries}, max_retries={spec.max_retries} are not from 0 to {MAX_PRIORITY}")
+    if spec.timeout_s is not None and not 0 < spec.timeout_s < float("inf"):
+        raise BadRequest(f"timeout={spec.timeout_s} is not a number of seconds above 0")
+    needs = spec.requirements
+    if not (1 <= needs.cores <= 1 << 20 and 0 <= needs.memory_bytes < 1 << 62):
+        raise BadRequest(f"requires: cores={needs.cores}, memory={needs.memory_bytes} are out of bounds")
+
+
+def _is_hex(text: str, length: int) -> bool:
+    return len(text) == length and set(text) <= _HEX_DIGITS
 
 
 class JobProgress(msgspec.Struct, frozen=True, kw_only=True):

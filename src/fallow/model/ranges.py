@@ -6,7 +6,7 @@ a million finished tasks of one job are one pair of integers.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 
 Range = tuple[int, int]
 """A half-open interval `[start, stop)` of task indices."""
@@ -157,5 +157,5 @@ class RangeSet:
     def check_invariants(self) -> None:
         """Raise AssertionError unless the ranges are non-empty, sorted, apart, and counted right."""
         edges = self.flat()
-        assert all(a < b for a, b in zip(edges, edges[1:], strict=False)), f"ranges touch or are unsorted: {edges}"
+        assert all(a < b for a, b in pairwise(edges)), f"ranges touch or are unsorted: {edges}"
         assert self._count == sum(b - a for a, b in self), f"count {self._count} of {self}"

@@ -124,6 +124,8 @@ class ClientShell:
             raise BadRequest(
                 f"this client speaks protocol {hello.version}, the hub {PROTOCOL_VERSION}: install the same Fallow on both"
             )
+        if not 0 < len(hello.session) <= 64 or not hello.session.isalnum():
+            raise BadRequest("a session id is up to 64 letters and digits")
         self.session = self._hub.sessions.get(hello.session, self.token.id)
         self._hub.sessions.came(self.session, self)
         self._link.send(self._hub.welcome())

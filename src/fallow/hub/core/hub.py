@@ -50,7 +50,7 @@ from fallow.model.errors import (
     TooLarge,
 )
 from fallow.model.ids import Digest, JobId, NodeId, SessionId
-from fallow.model.job import Counting, JobInfo, JobProgress, JobSpec, Pages, ResultsOf
+from fallow.model.job import Counting, JobInfo, JobProgress, JobSpec, Pages, ResultsOf, check_spec
 from fallow.model.lease import Lease
 from fallow.model.node import NodeInfo
 from fallow.model.node_view import NodeView
@@ -344,6 +344,7 @@ class Hub:
 
     def open_job(self, spec: JobSpec, if_exists: str) -> tuple[JobId, bool]:
         """Accept a job, or find the one that it attaches to; return its id and whether it is new."""
+        check_spec(spec)
         if self.scheduler.has_job(spec.id) or self.book.ended(spec.id) is not None:
             self.book.spec_owned_by(spec.id, spec.owner)
             return spec.id, False

@@ -143,6 +143,8 @@ class NodeShell:
             raise BadRequest(
                 f"this node speaks protocol {hello.version}, the hub {PROTOCOL_VERSION}: install the same Fallow on both"
             )
+        if not 0 < len(hello.node) <= 64 or not hello.node.isalnum():
+            raise BadRequest("a node id is up to 64 letters and digits")
         self.node = hello.node
         self._link.send(self._hub.welcome())
         self._hub.node_came(hello.node, hello.info, self)
