@@ -35,7 +35,7 @@ from fallow.link.frames import (
 )
 from fallow.link.link import Link
 from fallow.model.changes import LogEntry
-from fallow.model.errors import BY_CODE, BadRequest, Denied, FallowError
+from fallow.model.errors import BY_CODE, BadRequest, Denied, FallowError, HubFull
 from fallow.model.failure import Failure
 from fallow.model.ids import Digest, JobId, LeaseId, NodeId
 from fallow.model.lease import HeldLease
@@ -336,6 +336,8 @@ class Agent:
     def _refused(self, refused: Refused) -> None:
         if self._is_welcome:
             _log.warning("the hub refused something", code=refused.code, error=refused.message)
+            if refused.code == HubFull.code:
+                self._blobs.offers_refused()
         elif self._closed is not None and not self._closed.done():
             self._closed.set_exception(BY_CODE.get(refused.code, BadRequest)(refused.message))
 
@@ -380,6 +382,7 @@ class Agent:
     def _housekeep(self) -> None:
         self._housekeeping_timer = asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._housekeep)
         self._check_disk()
+        self._outbox.offer_again()
         self._cache.trim(lambda digest: self._dispatcher.needs(digest) or self._outbox.needs(digest))
 
     def _check_disk(self) -> None:

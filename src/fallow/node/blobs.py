@@ -166,6 +166,10 @@ class NodeBlobs:
             self._offered.add(digest)
             self._spawn(self._hand_over(digest, self._link))
 
+    def offers_refused(self) -> None:
+        """The hub has no room: what it has not kept may be offered again later."""
+        self._offered.clear()
+
     async def _hand_over(self, digest: Digest, link: Link) -> None:
         path = self._cache.path(digest)
         try:

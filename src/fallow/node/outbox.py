@@ -152,6 +152,11 @@ class Outbox:
                 del self._waiting[serial]
                 self._dispatch(serial)
 
+    def offer_again(self) -> None:
+        """Offer the blobs that the hub has not kept yet once more: it may have had no room."""
+        for digest in {digest for blobs in self._waiting.values() for digest in blobs}:
+            self._offer(digest)
+
     def blob_lost(self, digest: Digest) -> None:
         """A blob can't be delivered: drop the results that name it; their tasks are run again elsewhere."""
         for serial, blobs in list(self._waiting.items()):

@@ -35,6 +35,7 @@ from fallow.slot.protocol import (
 
 READ_BYTES = 1 << 18
 NOISE_BYTES = 1 << 16
+CLOSE_WAIT_S = 2.0
 TAIL_BYTES = 4 * 1024
 """Output of the running task that is kept for the report of its crash."""
 
@@ -166,7 +167,8 @@ class SlotProcess:
             return
         if not self.is_killed:
             platform.kill_tree(self.pid)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel dies when that lets it
+            self._process.wait(CLOSE_WAIT_S)
         self._release()
 
     def _exited(self) -> None:

@@ -3,10 +3,12 @@
 It blocks in `read` between batches, so there is no hop between threads or loops on the way of a task.
 """
 
+import contextlib
 import faulthandler
 import json
 import mmap
 import os
+import select
 import signal
 import sys
 import threading
@@ -80,6 +82,7 @@ class Slot:
         refs.install(self._refs.load)
         lifeline.hold(self._inward, parent)
         self._send(READY, 0, (os.getpid(), 0, 0, 0))
+        self._warm_up()
         pipe = os.fdopen(self._inward, "rb", READ_BYTES)
         header_bytes = HEADER.size
         while len(header := pipe.read(header_bytes)) == header_bytes:
@@ -88,6 +91,16 @@ class Slot:
                 self._run(key, a, b, c)
             else:
                 self._note(kind, key, _body(pipe, length), (a, b, c, d))
+
+    def _warm_up(self) -> None:
+        """Import what most functions need, unless there is work already."""
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._inward, select.POLLIN)
+            if poll.poll(0):
+                return
+        with contextlib.suppress(ImportError):
+            import cloudpickle  # noqa: F401
 
     def _note(self, kind: int, key: int, body: memoryview, numbers: tuple[int, int, int, int]) -> None:
         a, b, c, d = numbers

@@ -244,7 +244,7 @@ async def test_a_damaged_blob_is_fetched_again(hub):
 async def test_a_result_whose_blob_was_not_kept_before_the_cut_comes_after_it(hub, monkeypatch):
     monkeypatch.setattr(agent_module, "FIRST_BACKOFF_S", 0.01)
     spec = hub.job(["map"], [lambda i: bytes(2_000_000)], range(1))
-    keep, hub.on_frame_ = hub.on_frame, None
+    keep = hub.on_frame
     offers = []
 
     def deaf(frame):
@@ -262,6 +262,25 @@ async def test_a_result_whose_blob_was_not_kept_before_the_cut_comes_after_it(hu
         presents = hub.all(Presents)[-1]
         assert presents.leases[0].id == lease
     assert hub.values(spec)[0] == bytes(2_000_000)
+
+
+async def test_a_large_result_waits_for_room_at_the_hub(hub, monkeypatch):
+    monkeypatch.setattr(agent_module, "HOUSEKEEPING_S", 0.01)
+    spec = hub.job(["map"], [lambda i: bytes(2_000_000)], range(1))
+    take = hub.on_frame
+    refused = []
+
+    def full(frame):
+        if type(frame).__name__ == "BlobOffer" and len(refused) < 3:
+            refused.append(frame)
+            hub.send(Refused("hub_full", "no room for a blob"))
+        else:
+            take(frame)
+
+    hub.on_frame = full
+    async with hub.node():
+        await hub.run(spec, 1)
+    assert len(refused) == 3
 
 
 async def test_a_refused_token_is_not_tried_again(hub):

@@ -1,10 +1,13 @@
 import pickle
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.slot import pages
 from fallow.slot.pickling import OUT_OF_BAND_BYTES
+
+pytestmark = pytest.mark.slow
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

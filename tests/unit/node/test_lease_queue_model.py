@@ -1,11 +1,14 @@
 """The queue against a naive model: a state per task."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fallow.model.lease import Lease
 from fallow.node.lease_queue import LeaseQueue
+
+pytestmark = pytest.mark.slow
 
 JOBS = ["a" * 32, "b" * 32]
 
