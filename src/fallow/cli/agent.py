@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from fallow.cli.config import require_hub, state_path
+from fallow.cli.config import make_folder, require_hub, state_path
 from fallow.cli.logs import log_to_stderr
 from fallow.cli.loop import on_signals, run_loop
 from fallow.link.link import Link
@@ -42,6 +42,7 @@ def run_node(
         reserve_bytes=parse_size(reserve, "--reserve"),
     )
     url, token = require_hub(hub, token_file)
+    make_folder(settings.folder)
     log_to_stderr(verbose=verbose)
     return run_loop(_run(settings, url, token))
 

@@ -4,6 +4,7 @@ Options come first, then the environment, then the config file. `fallow.client.c
 and commands agree; here are the warnings and the words for people at a terminal.
 """
 
+import errno
 import os
 import stat
 import sys
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fallow.client.config import config_path, read_config, read_token_file
-from fallow.model.errors import BadRequest
+from fallow.model.errors import BadRequest, StateError
 
-__all__ = ["Connection", "config_path", "find_connection", "require_hub", "require_token", "state_path"]
+__all__ = ["Connection", "config_path", "find_connection", "make_folder", "require_hub", "require_token", "state_path"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,19 @@ def state_path(program: str) -> Path:
     else:
         base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return base / "fallow" / program
+
+
+def make_folder(path: Path) -> Path:
+    """Make a state folder, for this user only if it is new; raises StateError that names it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise StateError(
+            f"the state folder {path} can't be used: {error.strerror}; choose another with --state"
+        ) from error
+    return path
 
 
 def find_connection(hub: str | None = None, token_file: Path | None = None) -> Connection:

@@ -51,7 +51,7 @@ def hub(
     """
     import os
 
-    from fallow.cli.config import state_path
+    from fallow.cli.config import make_folder, state_path
     from fallow.cli.logs import log_to_stderr
     from fallow.cli.loop import run_loop
     from fallow.cli.needs import hub_extra
@@ -67,7 +67,7 @@ def hub(
     for name, secret in secrets.items():
         if secret is not None and len(secret) < MIN_SECRET_LENGTH:
             raise BadRequest(f"${name} is too short to be safe: it needs {MIN_SECRET_LENGTH} characters or more")
-    folder = state or state_path("hub")
+    folder = make_folder(state or state_path("hub"))
     settings = HubSettings(
         folder=folder,
         database=database,

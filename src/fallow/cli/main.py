@@ -1,5 +1,6 @@
 """The `fallow` command: its commands, and what becomes of errors."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -106,8 +107,8 @@ def main() -> None:
         _say(error)
         sys.exit(1)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
-        sys.exit(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of it at its exit
+        sys.exit(1)  # whoever read our output has left; there is nobody to tell
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

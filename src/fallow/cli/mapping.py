@@ -49,7 +49,7 @@ class _Input:
             if not line.strip():
                 continue
             try:
-                yield json.loads(line)
+                yield json.loads(line.rstrip())
             except (ValueError, RecursionError) as error:
                 self.error = BadRequest(_malformed(number, line, error))
                 raise self.error from error
@@ -132,8 +132,8 @@ def run_map(asked: Mapping) -> None:
         except Exception as error:
             if values.error is not None:
                 raise values.error from None
-            if isinstance(error, FallowError):
-                raise
+            if isinstance(error, FallowError) or (isinstance(error, BrokenPipeError) and error.__cause__ is None):
+                raise  # ours; what a task raised has its remote traceback as cause
             remark(f"fallow: a task failed: {type(error).__name__}: {error}")
             _show_cause(error)
             raise typer.Exit(1) from None

@@ -225,6 +225,22 @@ def test_map_embedded_needs_no_hub(programs, folder):
     assert (code, out) == (0, lines(8)), err
 
 
+def test_a_reader_that_leaves_ends_a_map_quietly(programs, folder):
+    import subprocess
+    import sys
+
+    (folder / "many.jsonl").write_text(lines(*range(50_000)))
+    with (folder / "many.jsonl").open() as stdin:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fallow", "map", "mine:double"],
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=programs.environment(),
+        )  # fmt: skip
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), said) == (1, "")
+
+
 def test_ctrl_c_ends_a_map_quietly(programs, folder):
     (folder / "one.jsonl").write_text("1\n")
     import subprocess

@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import threading
 
 import httpx
@@ -75,6 +76,25 @@ def test_a_state_folder_in_use_is_named(programs):
     code, _, said = programs.run("hub", "--port", "0", "--state", programs.folder / "shared")
     assert code == 1
     assert "shared" in said
+    assert said.count("\n") == 1, said
+
+
+def test_a_state_folder_of_a_newer_version_is_named(programs):
+    assert programs.hub(name="newer").stop() == 0
+    with contextlib.closing(sqlite3.connect(programs.folder / "newer" / "fallow.sqlite")) as database:
+        database.execute("update meta set value = '9999' where key = 'version'")
+        database.commit()
+    code, _, said = programs.run("hub", "--port", "0", "--state", programs.folder / "newer")
+    assert code == 1
+    assert "newer Fallow" in said
+    assert said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize("database", ["nonsense://x", "postgresql://nobody@127.0.0.1:1/x"])
+def test_a_database_that_is_not_there_is_named(programs, database):
+    code, _, said = programs.run("hub", "--port", "0", "--database", database, "--state", programs.folder / "state")
+    assert code == 1
+    assert database in said
     assert said.count("\n") == 1, said
 
 

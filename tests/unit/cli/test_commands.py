@@ -79,6 +79,15 @@ def test_an_address_that_is_none(fallow):
     assert "is not a hub's address; write it as http://" in err
 
 
+@pytest.mark.parametrize("command", [("hub", "--port", "0"), ("node", "http://127.0.0.1:1")])
+@pytest.mark.parametrize("folder", ["/dev/null", "/dev/null/state", "/proc/state"])
+def test_a_state_folder_that_is_none(fallow, command, folder):
+    code, _, err = fallow(*command, "--state", folder, FALLOW_TOKEN="x")
+    assert code == 1
+    assert f"the state folder {folder} can't be used" in err
+    assert err.count("\n") == 1
+
+
 def test_short_tokens_are_refused(fallow):
     code, _, err = fallow("hub", "--port", "0", FALLOW_ADMIN_TOKEN="short")
     assert code == 1
