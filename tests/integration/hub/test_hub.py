@@ -104,7 +104,7 @@ def test_after_a_restart_nothing_acknowledged_is_lost_or_run_again(hubs, kit):
         async with hubs() as hub:
             assert hub.authenticate("flw_admin") is not None
             assert hub.authenticate("flw_join") is not None
-            info = await hub.job("sweep", kit.USER)
+            info = await hub.front.job("sweep", kit.USER)
             assert info.progress.settled == done_before
             # the node comes back with the lease that it was working on, and goes on
             other = await kit.node(hub, kit.NODE, "node").hello("b" * 32)
@@ -258,7 +258,7 @@ def test_an_unnamed_job_ends_with_its_session_and_a_named_one_is_sealed(hubs, ki
             await client.wait(Accepted)
             await client.close()
             await kit.until(lambda: not hub.scheduler.has_job(unnamed.id))
-            progress = (await hub.job("kept", kit.USER)).progress
+            progress = (await hub.front.job("kept", kit.USER)).progress
             assert (progress.size, progress.input_ended) == (4, True)
             node = await kit.node(hub, kit.NODE, "node").hello()
             seen = set()
@@ -269,7 +269,7 @@ def test_an_unnamed_job_ends_with_its_session_and_a_named_one_is_sealed(hubs, ki
                         node.done(grant)
                 await asyncio.sleep(0.001)
             await kit.until(lambda: not hub.scheduler.has_job(named.id))
-            assert (await hub.job("kept", kit.USER)).progress.input_ended
+            assert (await hub.front.job("kept", kit.USER)).progress.input_ended
 
     run(main)
 
@@ -339,7 +339,7 @@ def test_blobs_of_deleted_jobs_are_swept(hubs, kit):
             await kit.until(lambda: client.closed is not None)
             await hub.journal.barrier()
             assert hub.blobs.size(function) is not None  # the named job refers to it
-            await hub.delete_job("n", kit.USER)
+            await hub.front.delete_job("n", kit.USER)
             await kit.until(lambda: hub.blobs.size(function) is None)
 
     run(main)

@@ -53,7 +53,7 @@ def test_results_stream_as_json_lines(web):
 def test_numbers_pass_through_unchanged(web):
     text = '{"function": "a:b", "items": [12345678901234567890123, 1.10, {"b": 1, "a": 2}]}'
     job = web.post("/api/v1/jobs", content=text, headers={"Content-Type": "application/json"}).json()
-    [page] = web.run(web.hub.input_pages(job["id"], 0, 3))
+    [page] = web.run(web.hub.desk.input_pages(job["id"], 0, 3))
     assert page.data == b'[12345678901234567890123,1.10,{"b": 1, "a": 2}]'
 
 
@@ -61,7 +61,7 @@ def test_a_large_job_is_cut_into_pages_and_read_in_steps(web):
     web.add_node(lambda x: x)
     items = ["x" * 1000 + str(i) for i in range(3000)]
     job = web.job(items)
-    assert len(web.run(web.hub.input_pages(job["id"], 0, 3000))) > 3
+    assert len(web.run(web.hub.desk.input_pages(job["id"], 0, 3000))) > 3
     web.wait_done(job["id"])
     values, start, calls = [], 0, 0
     while start is not None:
@@ -74,7 +74,7 @@ def test_a_large_job_is_cut_into_pages_and_read_in_steps(web):
 
 def test_an_item_over_the_page_limit_becomes_a_blob(web):
     job = web.job(["y" * 2_000_000, 1])
-    first, second = web.run(web.hub.input_pages(job["id"], 0, 2))
+    first, second = web.run(web.hub.desk.input_pages(job["id"], 0, 2))
     assert first.data is None
     assert web.get(f"/api/v1/blobs/{first.blob}").content == b'["' + b"y" * 2_000_000 + b'"]'
     assert second.data == b"[1]"
@@ -191,7 +191,7 @@ def test_users_see_their_own_jobs_only(web):
 
 def test_pickled_results_come_as_messagepack(web):
     web.add_node()
-    digest, _ = web.run(web.hub.keep_blob(chunks(b"opaque"), web.hub.authenticate(web.admin)))
+    digest, _ = web.run(web.hub.front.keep_blob(chunks(b"opaque"), web.hub.authenticate(web.admin)))
     spec = JobSpec(
         id=JobId("1" * 32),
         stages=("map",),
@@ -202,7 +202,7 @@ def test_pickled_results_come_as_messagepack(web):
         codec="pickle",
     )
     token = web.hub.authenticate(web.admin)
-    web.run(web.hub.create_job(spec, [InputPage(spec.id, 0, 2, b"[1,2]")], token))  # the node takes any page for JSON
+    web.run(web.hub.front.create_job(spec, [InputPage(spec.id, 0, 2, b"[1,2]")], token))  # the node takes any page for JSON
     web.wait_done("pickled")
     answer = web.get("/api/v1/jobs/pickled/results")
     assert answer.headers["content-type"] == "application/msgpack"

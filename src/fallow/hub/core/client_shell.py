@@ -137,12 +137,12 @@ class ClientShell:
     def _create_job(self, frame: CreateJob) -> None:
         assert self.session is not None
         spec = msgspec.structs.replace(frame.spec, session=self.session.id, owner=self.token.id)
-        job, is_new = self._hub.open_job(spec, frame.if_exists)
+        job, is_new = self._hub.desk.open_job(spec, frame.if_exists)
         self.session.jobs.add(job)
         self._interest(job)
 
         async def answer() -> None:
-            info = await self._hub.job_info(job)
+            info = await self._hub.desk.job_info(job)
             await self._hub.journal.barrier()
             self._link.send(JobCreated(frame.spec.id, info))
 
@@ -155,7 +155,7 @@ class ClientShell:
     def _add_input(self, frame: AddInput) -> None:
         page = frame.page
         self._hub.book.spec_owned_by(page.job, self.owner)
-        reached = self._hub.add_input(page)
+        reached = self._hub.desk.add_input(page)
         self._hub.journal.after_commit(lambda: self._inputs_durable(page.job, reached))
 
     def _inputs_durable(self, job: JobId, stop: int) -> None:
@@ -170,10 +170,10 @@ class ClientShell:
 
     def _seal(self, frame: Seal) -> None:
         self._hub.book.spec_owned_by(frame.job, self.owner)
-        self._hub.seal(frame.job, frame.size)
+        self._hub.desk.seal(frame.job, frame.size)
 
     def _watch(self, frame: WatchFrame) -> None:
-        if self._hub.settled_of_live(frame.job) is not None:
+        if self._hub.desk.settled_of_live(frame.job) is not None:
             self._hub.book.spec_owned_by(frame.job, self.owner)
             self._extend(frame)
         else:
@@ -181,7 +181,7 @@ class ClientShell:
 
     async def _look_up_and_extend(self, frame: WatchFrame) -> None:
         try:
-            await self._hub.settled(frame.job, self.owner)
+            await self._hub.desk.settled(frame.job, self.owner)
         except FallowError as error:
             self._refuse(error, frame)
             return
@@ -202,7 +202,7 @@ class ClientShell:
 
     async def _tell_first_progress(self, job: JobId) -> None:
         with contextlib.suppress(FallowError):  # who asked for results of an unknown job is told so there
-            info = await self._hub.job_info(job, self.owner)
+            info = await self._hub.desk.job_info(job, self.owner)
             if info.progress.settled or info.progress.ended:
                 self.tell_progress(job, info.progress)
 
@@ -210,7 +210,7 @@ class ClientShell:
         """Send what is settled already from the state, if anything is."""
         if watch.is_reading or not watch.want:
             return
-        settled = self._hub.settled_of_live(job)
+        settled = self._hub.desk.settled_of_live(job)
         if settled is not None and not watch.ready(settled):
             return
         watch.is_reading = True
@@ -221,7 +221,7 @@ class ClientShell:
         try:
             while self._watches.get(job, {}).get(reader) is watch:
                 try:
-                    settled = await hub.settled(job, self.owner)
+                    settled = await hub.desk.settled(job, self.owner)
                 except FallowError as error:
                     self._link.send(Refused(error.code, str(error), job, reader=reader))
                     return
@@ -249,9 +249,9 @@ class ClientShell:
     def _cancel_tasks(self, frame: CancelTasks) -> None:
         self._hub.book.spec_owned_by(frame.job, self.owner)
         if frame.stop is None:
-            self._hub.cancel(frame.job)
+            self._hub.desk.cancel(frame.job)
         else:
-            self._hub.cancel_tasks(frame.job, RangeSet([(frame.start, frame.stop)]))
+            self._hub.desk.cancel_tasks(frame.job, RangeSet([(frame.start, frame.stop)]))
 
     def _release_job(self, frame: ReleaseJob) -> None:
         spec = self._hub.book.spec_owned_by(frame.job, self.owner)
@@ -259,7 +259,7 @@ class ClientShell:
             self.session.jobs.discard(frame.job)
         self._forget(frame.job)
         if spec.name is None or frame.delete:
-            self._hub.delete(spec)
+            self._hub.desk.delete(spec)
 
     def _goodbye(self, frame: Goodbye) -> None:
         assert self.session is not None
@@ -275,15 +275,15 @@ class ClientShell:
         try:
             match ask.what:
                 case "job":
-                    value = await hub.job(ask.argument, token)
+                    value = await hub.front.job(ask.argument, token)
                 case "jobs":
-                    value = await hub.jobs(token)
+                    value = await hub.front.jobs(token)
                 case "nodes":
                     value = hub.nodes()
                 case "explain":
-                    value = await hub.explain(ask.argument, token)
+                    value = await hub.front.explain(ask.argument, token)
                 case "logs":
-                    value = await hub.logs(ask.argument, token, after=ask.after)
+                    value = await hub.front.logs(ask.argument, token, after=ask.after)
                 case _:
                     raise BadRequest(f"unknown question {ask.what!r}")
         except FallowError as error:

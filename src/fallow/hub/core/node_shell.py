@@ -189,7 +189,7 @@ class NodeShell:
 
     def _page_wanted(self, frame: PageWanted) -> None:
         async def answer() -> None:
-            for page in await self._hub.input_pages(frame.job, frame.start, frame.stop):
+            for page in await self._hub.desk.input_pages(frame.job, frame.start, frame.stop):
                 self._link.send(PageSent(frame.job, (page,)))
 
         self._hub.spawn(answer())
@@ -202,7 +202,7 @@ class NodeShell:
             self._link.send(Cancel(frame.job))
 
     def _printed(self, frame: Printed) -> None:
-        self._hub.add_logs(frame.job, frame.entries)
+        self._hub.desk.add_logs(frame.job, frame.entries)
 
 
 def _size(page: InputPage) -> int:

@@ -45,7 +45,7 @@ async def add_blob(request: AnyRequest, hub: GivenHub, token: GivenToken, web: G
     """Keep the request's body, whatever its type. The answer comes when it is durable. A blob that no job comes to
     refer to is swept after a while.
     """
-    digest, size = await hub.keep_blob(_bounded(request, web.blob_bytes), token)
+    digest, size = await hub.front.keep_blob(_bounded(request, web.blob_bytes), token)
     return BlobView(digest, size)
 
 
@@ -55,7 +55,7 @@ async def put_blob(
 ) -> BlobView:
     """Keep the request's body, and refuse it if its digest is another. Repeating it does no harm."""
     wanted = check_digest(digest)
-    kept, size = await hub.keep_blob(_bounded(request, web.blob_bytes), token)
+    kept, size = await hub.front.keep_blob(_bounded(request, web.blob_bytes), token)
     if kept != wanted:
         raise BadRequest(f"the body's digest is {kept}, not {wanted}: it was damaged on the way, or is another blob")
     return BlobView(kept, size)

@@ -44,7 +44,7 @@ class Visible:
 
     async def _is_own(self, job: JobId) -> bool:
         try:
-            await self._hub.job(job, self._token)
+            await self._hub.front.job(job, self._token)
         except NotFound:
             return False
         return True

@@ -46,10 +46,10 @@ async def create_job(request: AnyRequest, hub: GivenHub, token: GivenToken) -> J
     """
     data = read_request(await request.body())
     check_function(data.function)
-    function, _ = await hub.keep_blob(whole(data.function.encode()), token)
+    function, _ = await hub.front.keep_blob(whole(data.function.encode()), token)
     spec = make_spec(data, function, token)
     pages = await make_pages(hub, spec.id, data.items, token)
-    return view_job(await hub.create_job(spec, pages, token, if_exists=data.if_exists))
+    return view_job(await hub.front.create_job(spec, pages, token, if_exists=data.if_exists))
 
 
 @get("/", summary="List jobs")
@@ -62,7 +62,7 @@ async def list_jobs(
     ] = None,
 ) -> JobList:
     """List your jobs (an admin sees everybody's): the running ones first, then the latest that ended."""
-    infos = await hub.jobs(token, limit=limit, before=before)
+    infos = await hub.front.jobs(token, limit=limit, before=before)
     last = infos[-1].ended_at if len(infos) >= limit else None
     return JobList([view_job(info) for info in infos], last)
 
@@ -70,22 +70,22 @@ async def list_jobs(
 @get("/{job:str}", summary="Show a job")
 async def show_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> JobView:
     """Show one job and how far it is, with its first failures."""
-    return view_job(await hub.job(named(request, job), token))
+    return view_job(await hub.front.job(named(request, job), token))
 
 
 @post("/{job:str}/cancel", status_code=HTTP_200_OK, summary="Cancel a job")
 async def cancel_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> JobView:
     """Stop the job's tasks, running ones too. The results that are there stay."""
     ref = named(request, job)
-    found = await hub.job(ref, token)
-    await hub.cancel_job(found.spec.id, token)
-    return view_job(await hub.job(found.spec.id, token))
+    found = await hub.front.job(ref, token)
+    await hub.front.cancel_job(found.spec.id, token)
+    return view_job(await hub.front.job(found.spec.id, token))
 
 
 @delete("/{job:str}", summary="Delete a job")
 async def delete_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> None:
     """Cancel the job if it runs, and remove it with all its inputs and results."""
-    await hub.delete_job(named(request, job), token)
+    await hub.front.delete_job(named(request, job), token)
 
 
 @get(
@@ -110,7 +110,7 @@ async def job_results(
     start: Annotated[int, QueryParameter(ge=0, description="From this index on.")] = 0,
 ) -> Response[Any]:
     """Read the results settled so far, about a megabyte at a time. Indices that are not settled yet are left out."""
-    info = await hub.job(named(request, job), token)
+    info = await hub.front.job(named(request, job), token)
     ref, state = info.spec.id, info.progress.state
     if info.spec.codec == "json" and JSON_LINES in request.headers.get("accept", ""):
         return Stream(stream_json_lines(hub, ref, token, start), media_type=JSON_LINES)
@@ -131,14 +131,14 @@ async def job_logs(
     after: Annotated[int, QueryParameter(ge=0, description="Go on from here; see `next`.")] = 0,
 ) -> LogList:
     """Read what the job's tasks printed, in order of arrival. At most 64 KiB a task are kept, and 64 MiB a job."""
-    entries, following = await hub.logs(named(request, job), token, after=after)
+    entries, following = await hub.front.logs(named(request, job), token, after=after)
     return LogList([view_log_entry(entry) for entry in entries], following)
 
 
 @get("/{job:str}/explain", summary="Explain why a job waits")
 async def explain_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> Explanation:
     """Say in plain words why the job is where it is."""
-    return Explanation(await hub.explain(named(request, job), token))
+    return Explanation(await hub.front.explain(named(request, job), token))
 
 
 def jobs_router() -> Router:

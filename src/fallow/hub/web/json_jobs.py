@@ -128,7 +128,7 @@ async def make_pages(hub: Hub, job: JobId, items: Sequence[msgspec.Raw], token: 
         if len(data) <= INLINE_BYTES:
             pages.append(InputPage(job, start, stop, data))
         else:
-            digest, _ = await hub.keep_blob(whole(data), token)
+            digest, _ = await hub.front.keep_blob(whole(data), token)
             pages.append(InputPage(job, start, stop, None, blob=digest))
     return pages
 

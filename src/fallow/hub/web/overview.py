@@ -92,7 +92,7 @@ class Meter:
 
 async def look(hub: Hub, token: Token, meter: Meter) -> Overview:
     """Read the hub for one caller."""
-    jobs = await hub.jobs(token, limit=SHOWN_JOBS)
+    jobs = await hub.front.jobs(token, limit=SHOWN_JOBS)
     jobs.sort(key=lambda info: ("running", "waiting").index(info.progress.state) if not info.progress.ended else 2)
     nodes = sorted(hub.nodes(), key=lambda node: (not node.connected, node.info.name))
     rates = meter.rates(jobs, time.monotonic())

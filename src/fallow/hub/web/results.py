@@ -72,10 +72,10 @@ async def read_pages(hub: Hub, job: JobId, token: Token, start: int) -> tuple[li
     the second comes again with the next call.
     """
     limit_bytes = PAGES_BYTES
-    pages, after = await hub.results(job, token, start=start, limit_bytes=limit_bytes)
+    pages, after = await hub.front.results(job, token, start=start, limit_bytes=limit_bytes)
     while after is not None and after <= start:  # pages that overlap, all of them begun before `start`
         limit_bytes *= 4
-        pages, after = await hub.results(job, token, start=start, limit_bytes=limit_bytes)
+        pages, after = await hub.front.results(job, token, start=start, limit_bytes=limit_bytes)
     cut = (_cut(stored, start, after) for stored in pages)
     return [stored for stored in cut if stored.counts], after
 
