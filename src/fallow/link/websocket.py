@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
 from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder, encode_frame, join_frames
 from fallow.link.frames import ClientFrame, NodeFrame, ToClient, ToNode
@@ -201,7 +201,7 @@ async def dial(url: str, secret: str, kind: Kind, *, tls: ssl.SSLContext | None 
         raise Unavailable(f"{url} answered with HTTP {status}; is it a Fallow hub?") from error
     except InvalidURI as error:
         raise BadRequest(f"{url!r} is not a hub's address; write it as http://host:7070 or https://host") from error
-    except (OSError, TimeoutError, InvalidHandshake) as error:
+    except (OSError, TimeoutError, WebSocketException) as error:
         raise Unavailable(f"no hub answers at {url}: {error or type(error).__name__}") from error
     return DialledLink(connection, kind, base)
 
