@@ -9,7 +9,7 @@ PYTHON ?=
 ARGS ?=
 QUICK ?=
 
-.PHONY: help demo test lint bench docs changelog requirements clean
+.PHONY: help demo test lint bench docs chaos changelog requirements clean
 .NOTPARALLEL:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test          run the tests                     ARGS=\"-k name -m 'not slow'\""
 	@echo "make lint          check style, types and the arrows between folders"
 	@echo "make bench         measure                           QUICK=1 for two minutes"
+	@echo "make chaos         kill and cut a real grid at random     SECONDS=600 SEED=1"
 	@echo "make docs          build the documentation into site/"
 	@echo "make requirements  pin the newest versions of everything in requirements/"
 	@echo "make clean         remove what was built; the environment $(VENV) stays"
@@ -35,6 +36,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python tests/faults/chaos/chaos.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
