@@ -9,7 +9,7 @@ PYTHON ?=
 ARGS ?=
 QUICK ?=
 
-.PHONY: help demo test lint bench docs chaos changelog requirements clean
+.PHONY: help demo test lint lint-rules lint-format lint-types lint-arrows bench docs chaos changelog requirements clean
 .NOTPARALLEL:
 
 help:
@@ -28,10 +28,18 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed-dev
+lint: lint-rules lint-format lint-types lint-arrows
+
+lint-rules: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+
+lint-format: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
+
+lint-types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+lint-arrows: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
