@@ -15,6 +15,9 @@ PRIOR_TASKS = 12
 OUTLIER = 8.0
 """A page counts against a node's pace at most this many times over, so that one long task does not mark a slow node."""
 
+NOT_SHORT_S = 1.0
+"""What has run for this long is no short task, whatever else is unknown."""
+
 SHORTEST_S = 1e-7
 """No task is taken to be shorter: below the clock's resolution and the cost of a call."""
 
@@ -56,10 +59,11 @@ class TaskTimes:
     def note_running(self, index: int, work: float) -> None:
         """Note that a task has run for this much work already and is not done.
 
-        Only tasks far over the mean are held: they say that the mean is too low.
+        Only tasks far over the mean are held: they say that the mean is too low. While nothing is measured, those that
+        are long enough to tell that tasks are not short.
         """
         mean = self.mean
-        if mean is None or work > OUTLIER * mean or index in self._overdue:
+        if index in self._overdue or work > (NOT_SHORT_S if mean is None else OUTLIER * mean):
             self._overdue_work += work - self._overdue.get(index, 0.0)
             self._overdue[index] = work
 

@@ -51,6 +51,8 @@ def test_what_to_expect_of_a_task_that_runs_long_already():
 
 def test_a_running_task_tells_that_the_mean_is_too_low():
     times = TaskTimes()
+    times.note_running(7, 0.0)
+    assert times.mean is None, "it has just begun"
     times.note_running(7, 5.0)
     assert times.mean == 5.0, "nothing is measured yet, but it is at least this"
     times.note_running(7, 9.0)
