@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 import shutil
@@ -42,7 +43,7 @@ from fallow.model.lease import HeldLease
 from fallow.model.node import NodeInfo
 from fallow.model.page import ResultPage
 from fallow.model.ranges import Range, RangeSet
-from fallow.node import benchmark, machine, platform
+from fallow.node import benchmark, environment, machine, platform
 from fallow.node.blobs import NodeBlobs
 from fallow.node.cache import BlobCache
 from fallow.node.dispatcher import Dispatcher
@@ -175,6 +176,7 @@ class Agent:
                 "-c",
                 "import sys; print('%d.%d' % sys.version_info[:2])",
                 stdout=asyncio.subprocess.PIPE,
+                env=environment.without_secrets(os.environ),
             )
             minor = (await process.communicate())[0].decode().strip()
             if process.returncode != 0:
@@ -410,7 +412,7 @@ class Agent:
         self._send(NodeChanged(self._info, not self._refusals, "; ".join(self._refusals.values())))
 
     async def _measure(self) -> None:
-        score = await benchmark.measure(self._settings.python)
+        score = await benchmark.measure(self._settings.python, environment.without_secrets(os.environ))
         if score is not None:
             self._info = machine.describe(self._settings, self._info.pythons[0], score)
             if self._is_welcome:

@@ -8,6 +8,7 @@ import asyncio
 import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 REFERENCE_CPU_S = 0.0088
@@ -53,7 +54,7 @@ def score() -> float:
     return float((cpu * cpu * memory) ** (1 / 3))
 
 
-async def measure(python: str) -> float | None:
+async def measure(python: str, environment: Mapping[str, str]) -> float | None:
     """Run the benchmark in a process of its own; None if it fails or takes too long."""
     process = await asyncio.create_subprocess_exec(
         python,
@@ -62,6 +63,7 @@ async def measure(python: str) -> float | None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
     )
     try:
         out, _ = await asyncio.wait_for(process.communicate(), LIMIT_S)

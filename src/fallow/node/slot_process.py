@@ -11,15 +11,15 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cloudpickle
 
 import fallow.slot
 from fallow.model.page import INLINE_BYTES
-from fallow.node import platform
+from fallow.node import environment, platform
 from fallow.slot.protocol import (
     COUNTER_BYTES,
     DONE,
@@ -40,9 +40,6 @@ TAIL_BYTES = 4 * 1024
 """Output of the running task that is kept for the report of its crash."""
 
 SLOT_PROGRAM = Path(fallow.slot.__file__).with_name("__main__.py")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-SECRET_VARIABLES = ("FALLOW_TOKEN", "FALLOW_ADMIN_TOKEN", "FALLOW_JOIN_TOKEN")
-"""Never seen by tasks."""
 
 
 class SlotOwner(Protocol):
@@ -121,7 +118,7 @@ class SlotProcess:
                 stdout=theirs,
                 stderr=noise_end,
                 cwd=work_folder,
-                env=_environment(os.environ, self.cores),
+                env=environment.of_slot(os.environ, self.cores),
                 **platform.group_arguments(),  # type: ignore[call-overload, unused-ignore]
             )
         except OSError:
@@ -343,10 +340,3 @@ class SlotProcess:
         if index != self._tail_index:
             self._tail, self._tail_index, self._noise_bytes = b"", index, 0
         self._tail = (self._tail + text)[-TAIL_BYTES:]
-
-
-def _environment(base: Mapping[str, str], cores: int) -> dict[str, Any]:
-    """Return a slot's environment: numerical libraries use as many threads as the task has cores."""
-    environment = {name: value for name, value in base.items() if name not in SECRET_VARIABLES}
-    environment.update(dict.fromkeys(THREAD_VARIABLES, str(cores)))
-    return environment
