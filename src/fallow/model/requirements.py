@@ -30,10 +30,10 @@ def format_size(size_bytes: int) -> str:
     """Write bytes for people: 24_000_000_000 as "24 GB"."""
     size = float(size_bytes)
     for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:  # what rounds to 1000 is 1 of the next unit
             return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:.3g} TB"
+    return f"{size:.3g} TB" if size < 999.5 else f"{size:.0f} TB"
 
 
 class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -206,6 +206,9 @@ class Scheduler:
             return self._finish()
         leaving.heard(books, found, running, leases)
         self._seen(found)
+        is_full = sum(lease.reserved for lease in found.leases.values()) >= found.info.slots
+        if is_full and not any(work_class.careful for work_class in found.capacity):
+            return self._finish()  # nothing to decide: spares nine of ten looks of a large busy fleet
         return self._finish(found)
 
     def on_link_closed(self, node: NodeId, now: float) -> Effects:

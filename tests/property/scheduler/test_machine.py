@@ -189,7 +189,13 @@ class Machine(RuleBasedStateMachine):
         held = [HeldLease(i, lease.job, flat(tasks)) for i, (lease, tasks) in self.held.get(node, {}).items() if tasks]
         self.do("on_leases_presented", node, held)
 
-    @rule(node=st.sampled_from(NODES), slots=st.integers(0, 4), score=st.sampled_from([0.5, 1.0, 4.0]), tagged=st.booleans(), forgets=st.booleans())
+    @rule(
+        node=st.sampled_from(NODES),
+        slots=st.integers(0, 4),
+        score=st.sampled_from([0.5, 1.0, 4.0]),
+        tagged=st.booleans(),
+        forgets=st.booleans(),
+    )
     def node_joins(self, node, slots, score, tagged, forgets):
         if forgets:
             self.held.pop(node, None)
@@ -244,7 +250,9 @@ class Machine(RuleBasedStateMachine):
     def some_lease(self, data):
         return data.draw(st.sampled_from(self.grants)) if self.grants else (None, None)
 
-    @rule(data=st.data(), elapsed_s=st.sampled_from([1e-6, 0.01, 1.0, 30.0]), raising=st.booleans(), whole=st.booleans())
+    @rule(
+        data=st.data(), elapsed_s=st.sampled_from([1e-6, 0.01, 1.0, 30.0]), raising=st.booleans(), whole=st.booleans()
+    )
     def results(self, data, elapsed_s, raising, whole):
         node, lease = self.some_lease(data)
         if lease is None:

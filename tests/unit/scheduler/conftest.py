@@ -10,7 +10,16 @@ from fallow.model.node import NodeInfo
 from fallow.model.page import ResultPage
 from fallow.model.ranges import RangeSet
 from fallow.model.requirements import Requirements
-from fallow.scheduler.effects import CancelWork, ForgetJob, GrantLease, Persist, RecallLease, Tell, TellProgress, TellResults
+from fallow.scheduler.effects import (
+    CancelWork,
+    ForgetJob,
+    GrantLease,
+    Persist,
+    RecallLease,
+    Tell,
+    TellProgress,
+    TellResults,
+)
 from fallow.scheduler.scheduler import Scheduler
 from fallow.scheduler.settings import SchedulerSettings
 
@@ -83,12 +92,27 @@ class Bench:
         self.effects = collected
         return self
 
-    def done(self, lease, start=None, stop=None, *, node=None, elapsed_s=0.1, failures=(), partial=False, after=0.0, kept=None):
+    def done(
+        self,
+        lease,
+        start=None,
+        stop=None,
+        *,
+        node=None,
+        elapsed_s=0.1,
+        failures=(),
+        partial=False,
+        after=0.0,
+        kept=None,
+    ):
         """The lease's node delivers a page of it: all of it unless start and stop say otherwise."""
         self.now += after
         start = lease.lease.start if start is None else start
         stop = lease.lease.stop if stop is None else stop
-        failures = tuple(each if isinstance(each, Failure) else Failure(index=each, kind="raised", type_name="ValueError") for each in failures)
+        failures = tuple(
+            each if isinstance(each, Failure) else Failure(index=each, kind="raised", type_name="ValueError")
+            for each in failures
+        )
         page = ResultPage(start, stop, b"x", elapsed_s=elapsed_s, failures=failures, partial=partial, kept=kept)
         return self("on_results", node or lease.node, lease.lease.id, lease.lease.job, (page,))
 

@@ -96,7 +96,9 @@ def test_deleting_cancels_and_removes(bench):
     assert bench.ends == [("j", "cancelled")]
     assert bench.changes(DeleteJob) == [DeleteJob("j")]
     assert JobDeleted("j") in bench.told
-    assert bench("on_job_deleted", "j").changes(DeleteJob) == [DeleteJob("j")], "an ended job is the journal's to delete"
+    assert bench("on_job_deleted", "j").changes(DeleteJob) == [DeleteJob("j")], (
+        "an ended job is the journal's to delete"
+    )
 
 
 def test_cancelled_tasks_settle_as_failures_and_are_stopped(bench):

@@ -46,10 +46,18 @@ def test_the_parent_stays_until_the_child_has_ended(pair):
 
 
 def test_a_failed_input_fails_the_task_that_needs_it(pair):
-    failure = Failure(index=1, kind="raised", type_name="KeyError", message="'x'", traceback="…", exception=b"p", node="a")
+    failure = Failure(
+        index=1, kind="raised", type_name="KeyError", message="'x'", traceback="…", exception=b"p", node="a"
+    )
     pair.done(pair.lease, failures=(failure,))
     (mine,) = [each for each in pair.failures if each.kind == "input"]
-    assert (mine.index, mine.type_name, mine.message, mine.traceback, mine.exception) == (1, "KeyError", "'x'", "…", b"p")
+    assert (mine.index, mine.type_name, mine.message, mine.traceback, mine.exception) == (
+        1,
+        "KeyError",
+        "'x'",
+        "…",
+        b"p",
+    )
     assert pair.progress("c").failed == 1
 
 
@@ -155,8 +163,24 @@ def test_tasks_of_a_child_can_be_cancelled_as_far_as_they_are_available(pair):
 def test_restored_children_go_on_from_restored_parents(bench):
     from types import SimpleNamespace as Record
 
-    bench("restore", Record(spec=bench.spec("p"), accepted=4, size=4, input_ended=False, settled=(0, 2), failed=0, first_failures=()))
-    bench("restore", Record(spec=bench.spec("c", follows="p"), accepted=0, size=None, input_ended=False, settled=(0, 1), failed=0, first_failures=()))
+    bench(
+        "restore",
+        Record(
+            spec=bench.spec("p"), accepted=4, size=4, input_ended=False, settled=(0, 2), failed=0, first_failures=()
+        ),
+    )
+    bench(
+        "restore",
+        Record(
+            spec=bench.spec("c", follows="p"),
+            accepted=0,
+            size=None,
+            input_ended=False,
+            settled=(0, 1),
+            failed=0,
+            first_failures=(),
+        ),
+    )
     assert bench.changes(SealJob) == [SealJob("c", 4)]
     assert bench.progress("c").accepted == 2
     assert bench.progress("c").settled == 1

@@ -41,7 +41,9 @@ def test_an_open_job_takes_more_inputs(bench):
 
 
 def test_a_range_as_input_is_available_again(bench):
-    restored(bench, Record(bench.spec(counting=True), size=5, settled=(0, 3)), Record(bench.spec("open", counting=True)))
+    restored(
+        bench, Record(bench.spec(counting=True), size=5, settled=(0, 3)), Record(bench.spec("open", counting=True))
+    )
     assert bench.node(slots=4).granted == [("a", 3, 5)]
     assert bench.progress("open").accepted == 0
 
