@@ -177,7 +177,8 @@ class Job(Generic[T]):
         partials = self._values(OrderedReader, return_exceptions=False, timeout=timeout)
         if initial is _UNSET:
             return functools.reduce(op, partials)
-        return functools.reduce(op, partials, initial)
+        folded: T = functools.reduce(op, partials, initial)
+        return folded
 
     def _chain(self, kind: StageKind, function: Callable[..., Any], options: dict[str, Any]) -> "Job[Any]":
         if self._reduces:

@@ -31,7 +31,11 @@ class RangeSet:
     def __bool__(self) -> bool:
         return self._count > 0
 
-    def __iter__(self) -> Iterator[Range]:
+    def ranges(self) -> Iterator[Range]:
+        """Yield the ranges in order.
+
+        The set itself is not iterable: its length counts indices, and `list` would make room for that many items.
+        """
         return iter(list(zip(self._starts, self._stops, strict=True)))
 
     def __contains__(self, index: int) -> bool:
@@ -45,7 +49,7 @@ class RangeSet:
         raise TypeError("a RangeSet is mutable and can't be hashed")
 
     def __repr__(self) -> str:
-        return f"RangeSet({list(self)})"
+        return f"RangeSet({list(self.ranges())})"
 
     @property
     def run_count(self) -> int:
@@ -56,6 +60,11 @@ class RangeSet:
     def first(self) -> int:
         """The lowest index; IndexError if the set is empty."""
         return self._starts[0]
+
+    @property
+    def last(self) -> Range:
+        """The highest range; IndexError if the set is empty."""
+        return self._starts[-1], self._stops[-1]
 
     @property
     def end(self) -> int:
@@ -158,4 +167,4 @@ class RangeSet:
         """Raise AssertionError unless the ranges are non-empty, sorted, apart, and counted right."""
         edges = self.flat()
         assert all(a < b for a, b in pairwise(edges)), f"ranges touch or are unsorted: {edges}"
-        assert self._count == sum(b - a for a, b in self), f"count {self._count} of {self}"
+        assert self._count == sum(b - a for a, b in self.ranges()), f"count {self._count} of {self}"

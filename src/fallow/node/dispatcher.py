@@ -175,7 +175,7 @@ class Dispatcher:
 
     def return_unfinished(self) -> list[tuple[LeaseId, JobId, list[Range]]]:
         """Give everything back that is not finished: the node leaves."""
-        out = [(each.id, each.job, list(RangeSet.from_flat(each.unfinished))) for each in self.held()]
+        out = [(each.id, each.job, list(RangeSet.from_flat(each.unfinished).ranges())) for each in self.held()]
         self._unspecified.clear()
         for job in list(self._jobs):
             self._queue.cancel(job)

@@ -90,7 +90,7 @@ class LeaseQueue:
         out: list[Range] = []
         while queued is not None and count > 0 and queued.pending:
             end = queued.pending.end
-            last_start = list(queued.pending)[-1][0]
+            last_start = queued.pending.last[0]
             start = max(last_start, end - count)
             queued.pending.discard(start, end)
             out.append((start, end))
@@ -112,7 +112,7 @@ class LeaseQueue:
         """Take all unstarted tasks out and return them by lease."""
         out = []
         for queued in list(self):
-            out.append((queued.lease, list(queued.pending)))
+            out.append((queued.lease, list(queued.pending.ranges())))
             queued.pending.clear()
             self._end_if_empty(queued)
         return out
@@ -122,7 +122,7 @@ class LeaseQueue:
         out = []
         for queued in self._ordered:
             unfinished = queued.pending.copy()
-            for start, stop in queued.running:
+            for start, stop in queued.running.ranges():
                 unfinished.add(start, stop)
             out.append(HeldLease(queued.lease.id, queued.lease.job, tuple(unfinished.flat())))
         return out
@@ -143,6 +143,6 @@ class LeaseQueue:
             queued.pending.check_invariants()
             queued.running.check_invariants()
             assert queued.pending or queued.running, f"lease {queued.lease.id} is empty"
-            for start, stop in queued.pending:
+            for start, stop in queued.pending.ranges():
                 assert not queued.running.within(start, stop), "a task is pending and running"
                 assert queued.lease.start <= start < stop <= queued.lease.stop

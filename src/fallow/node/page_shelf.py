@@ -42,7 +42,7 @@ class PageShelf:
         self._numbers += 1
         shelved = ShelvedPage(self._numbers, page)
         self._recent[job, shelved.number] = shelved
-        spans += [(start, stop, shelved) for start, stop in fresh]
+        spans += [(start, stop, shelved) for start, stop in fresh.ranges()]
         spans.sort(key=lambda span: span[0])
 
     def find(self, job: JobId, index: int) -> tuple[ShelvedPage, int] | None:

@@ -154,7 +154,7 @@ def _offer_careful(books: Books, node: NodeState) -> None:
 
 
 def _first_indices(job: JobState, limit: int) -> list[int]:
-    return list(islice((index for start, stop in job.careful for index in range(start, stop)), limit))
+    return list(islice((index for start, stop in job.careful.ranges() for index in range(start, stop)), limit))
 
 
 def _consider(books: Books, node: NodeState, job: JobState, index: int) -> None:

@@ -36,7 +36,7 @@ def check_job(books: Books, job: JobState) -> None:
     union = RangeSet()
     for name, part in parts:
         part.check_invariants()
-        for start, stop in part:
+        for start, stop in part.ranges():
             fresh = union.add(start, stop)
             assert fresh == [(start, stop)], f"{job.id}: {name} has [{start}, {stop}), parts of which are elsewhere too"
     whole = job.available if job.available is not None else RangeSet([(0, job.accepted)])
@@ -46,19 +46,19 @@ def check_job(books: Books, job: JobState) -> None:
         assert lease.unfinished, f"lease {lease.id} has nothing left"
         if lease.original is not None:
             assert lease in lease.original.copies, f"copy {lease.id} is unknown to its original"
-            assert not [p for r in lease.unfinished for p in lease.original.unfinished.missing(*r)], "a copy has more"
+            assert not [p for r in lease.unfinished.ranges() for p in lease.original.unfinished.missing(*r)], "a copy has more"
             assert lease.node is not lease.original.node, "a copy is on the node of its original"
         for copy in lease.copies:
             assert copy.original is lease, f"lease {lease.id} lists a copy of another"
     covered = RangeSet()
     for copy in [each for each in job.leases.values() if each.original is not None]:
-        for start, stop in copy.unfinished:
+        for start, stop in copy.unfinished.ranges():
             assert covered.add(start, stop) == [(start, stop)], f"{job.id}: two copies of [{start}, {stop})"
     assert job.failed == len(job.failed_set) or job.failed > len(job.failed_set), "more failures than counted"
     assert len(job.first_failures) <= books.settings.kept_failures, "too many failure records"
     for index in job.troubles:
         assert index not in job.settled, f"{job.id}: attempts of the settled task {index} are held"
-    for start, stop in job.careful:
+    for start, stop in job.careful.ranges():
         for index in range(start, stop):
             assert index in job.troubles, f"{job.id}: task {index} is careful without a reason"
     if isinstance(job.life, Sealed):

@@ -56,7 +56,7 @@ class LeaseState:
         if known:
             return known
         tasks: list[tuple[int, float]] = []
-        for start, stop in self.unfinished:
+        for start, stop in self.unfinished.ranges():
             tasks.extend(
                 (index, self.moved_mono) for index in range(start, min(stop, start + self.reserved - len(tasks)))
             )

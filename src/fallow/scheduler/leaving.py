@@ -100,7 +100,7 @@ def heard(books: Books, node: NodeState, running: Sequence[RunningTask], listed:
 
 def reclaim(books: Books, lease: LeaseState) -> None:
     """The node does not have this lease: all that is left of it goes back."""
-    give_back(books, lease, list(lease.unfinished))
+    give_back(books, lease, list(lease.unfinished.ranges()))
     if lease.id in books.leases:
         books.end_lease(lease)
         lease.node.reserve()

@@ -44,8 +44,8 @@ def _read(held: HeldLease) -> RangeSet:
 
 
 def _shrink_to(books: Books, lease: LeaseState, unfinished: RangeSet) -> None:
-    gone = [part for run in lease.unfinished for part in unfinished.missing(*run)]
-    over = [part for run in unfinished for part in lease.unfinished.missing(*run)]
+    gone = [part for run in lease.unfinished.ranges() for part in unfinished.missing(*run)]
+    over = [part for run in unfinished.ranges() for part in lease.unfinished.missing(*run)]
     if gone:
         give_back(books, lease, gone)
     if over:  # settled meanwhile, or given to others
@@ -59,8 +59,8 @@ def _adopt(books: Books, node: NodeState, held: HeldLease, unfinished: RangeSet)
     if job is None or job.has_ended:
         books.effects.append(CancelWork(node.id, held.job))
         return
-    taken = RangeSet(part for run in unfinished for part in job.take_pending(*run))
-    refused = [part for run in unfinished for part in taken.missing(*run)]
+    taken = RangeSet(part for run in unfinished.ranges() for part in job.take_pending(*run))
+    refused = [part for run in unfinished.ranges() for part in taken.missing(*run)]
     lease = LeaseState(held.id, job, node, books.now)
     if refused:
         books.cancel_at(lease, refused)

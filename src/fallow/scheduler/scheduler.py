@@ -126,7 +126,7 @@ class Scheduler:
             ]
             failures = [
                 Failure(index=index, kind="cancelled", type_name="CancelledError", attempts=0)
-                for start, stop in RangeSet(unsettled)
+                for start, stop in RangeSet(unsettled).ranges()
                 for index in range(start, stop)
             ]
             if failures:
@@ -316,7 +316,7 @@ class Scheduler:
             books.note_arrival(job, accepted)
             books.pending_changed(job)
         else:
-            for part in job.settled:
+            for part in job.settled.ranges():
                 job.available.add(*part)
         self._link(job)
         if job.id in books.jobs and job.is_complete:
@@ -382,10 +382,10 @@ class Scheduler:
         records = {each.index: each for each in parent.first_failures}
         failures = [
             records.get(index) or Failure(index=index, kind="input", message=f"task {index} of the parent job failed")
-            for start, stop in parent.failed_set
+            for start, stop in parent.failed_set.ranges()
             for index in range(start, stop)
         ]
-        settling.feed(books, job, list(parent.settled), failures)
+        settling.feed(books, job, list(parent.settled.ranges()), failures)
         if not isinstance(parent.life, Open) and not job.has_ended:
             ending.seal(books, job, parent.life.size or 0, input_ended=parent.life.input_ended)
 

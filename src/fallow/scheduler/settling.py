@@ -86,7 +86,7 @@ def _settle_mixed(
     if len(final) != len(page.failures) or job.troubles:
         final = [_with_attempts(job, failure) for failure in final]
         page = replace(page, failures=tuple(final))
-    for part in counts:
+    for part in counts.ranges():
         settle(books, job, lease, *part)
     job.note_failures(final, books.settings.kept_failures)
     failures += final
@@ -181,7 +181,7 @@ def give_back(books: Books, lease: LeaseState, ranges: Iterable[Range]) -> int:
                 copy.unfinished.discard(*part)
             books.shrink(copy)
     if back:
-        books.make_pending(lease.job, back)
+        books.make_pending(lease.job, back.ranges())
     return count
 
 
@@ -238,7 +238,7 @@ def feed(books: Books, child: JobState, ranges: Sequence[Range], failures: Seque
     broken = [failed[index] for index in failed if index in new]
     for failure in broken:
         new.discard(failure.index, failure.index + 1)
-    for start, stop in new:
+    for start, stop in new.ranges():
         child.fresh.add(start, stop)
     books.pending_changed(child)
     if broken:

@@ -89,7 +89,7 @@ class SimHub:
             row.spec,
             self._clock.now,
             size=row.size,
-            settled=row.done,
+            settled=row.done.ranges(),
             first_failures=row.first_failures,
             state=row.state,
         )
@@ -161,7 +161,7 @@ class SimHub:
             effects = scheduler.on_heartbeat(node, frame.running, frame.leases, now)
         elif isinstance(frame, Returned):
             unstarted = RangeSet.from_flat(frame.unstarted)
-            effects = scheduler.on_returned(node, frame.lease, frame.job, unstarted, now)
+            effects = scheduler.on_returned(node, frame.lease, frame.job, unstarted.ranges(), now)
         elif isinstance(frame, TaskBroke):
             effects = scheduler.on_task_broke(node, frame.lease, frame.job, frame.failure, now)
         elif isinstance(frame, NodeHello):

@@ -99,7 +99,7 @@ class Journal:
         row.rows += 1
         for each in change.pages:
             counts = RangeSet.from_flat(each.counts)
-            for start, stop in counts:
+            for start, stop in counts.ranges():
                 assert each.page.start <= start < stop <= each.page.stop, f"{change.job}: counts outside of its page"
                 assert row.done.add(start, stop) == [(start, stop)], f"{change.job}: [{start}, {stop}) accepted twice"
             if each.page.partial:

@@ -227,7 +227,7 @@ class SimNode:
         returned: RangeSet = RangeSet()
         while held.todo and len(returned) < recall.count:
             stop = held.todo.end
-            start = max(stop - (recall.count - len(returned)), list(held.todo)[-1][0])
+            start = max(stop - (recall.count - len(returned)), held.todo.last[0])
             held.todo.discard(start, stop)
             returned.add(start, stop)
         self._send(Returned(held.id, held.job, tuple(returned.flat())))
@@ -235,7 +235,7 @@ class SimNode:
 
     def _cancel(self, job: JobId, ranges: RangeSet | None) -> None:
         for held in [each for each in self.leases.values() if each.job == job]:
-            parts = list(ranges) if ranges is not None else list(held.unfinished())
+            parts = list(ranges.ranges()) if ranges is not None else list(held.unfinished().ranges())
             for start, stop in parts:
                 held.todo.discard(start, stop)
                 for run in [each for each in held.running if each.start < stop and start < each.stop]:
@@ -272,7 +272,7 @@ class SimNode:
     def _start_run(self, held: Held) -> None:
         fleet = self.fleet
         durations, speed = fleet.durations[held.job], self.speed * self.factor
-        start, run_stop = next(iter(held.todo))
+        start, run_stop = next(held.todo.ranges())
         stop, work_s, most_s = start + 1, durations[start], GROUP_S * speed
         while stop < run_stop and work_s < most_s:
             work_s += durations[stop]

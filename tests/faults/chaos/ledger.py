@@ -83,14 +83,14 @@ class Ledger:
                 if label not in after.settled:
                     wrong.append(f"job {label} was durable at {before.at:.3f} and gone at {after.at:.3f}")
                     continue
-                missing = [each for each in settled if after.settled[label].within(*each) != [each]]
+                missing = [each for each in settled.ranges() if after.settled[label].within(*each) != [each]]
                 if missing or after.accepted[label] < before.accepted[label]:
                     wrong.append(f"job {label} lost results {missing} or inputs between two kills of the hub")
         for at, label, settled in self.acknowledged:
             after = next((durable for durable in self.durable if durable.at >= at), None)
             if after is None or label in deleted:
                 continue
-            missing = [each for each in settled if after.settled.get(label, RangeSet()).within(*each) != [each]]
+            missing = [each for each in settled.ranges() if after.settled.get(label, RangeSet()).within(*each) != [each]]
             if missing:
                 wrong.append(f"results {missing} of {label} were acknowledged before the hub was killed, and are lost")
         return wrong

@@ -72,7 +72,7 @@ class Machine(RuleBasedStateMachine):
             assert job.state is None, "results of an ended job"
             for stored in change.pages:
                 failures = {each.index: each.kind for each in stored.page.failures}
-                counts = [i for a, b in RangeSet.from_flat(stored.counts) for i in range(a, b)]
+                counts = [i for a, b in RangeSet.from_flat(stored.counts).ranges() for i in range(a, b)]
                 assert counts, "a page of which nothing counts"
                 if stored.page.partial:
                     assert counts == list(range(stored.page.start, stored.page.stop))
@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
             self.jobs[change.job].size = change.size
         elif isinstance(change, SaveSettled):
             job = self.jobs[change.job]
-            assert [i for a, b in RangeSet.from_flat(change.settled) for i in range(a, b)] == sorted(job.status)
+            assert [i for a, b in RangeSet.from_flat(change.settled).ranges() for i in range(a, b)] == sorted(job.status)
             assert change.failed == sum(kind != "value" for kind in job.status.values())
         elif isinstance(change, EndJob):
             job = self.jobs[change.job]
@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.held.setdefault(node, {})[lease.id] = (lease, set(range(lease.start, lease.stop)))
 
     def cancelled(self, effect):
-        wanted = None if not effect.ranges else {i for a, b in RangeSet.from_flat(effect.ranges) for i in range(a, b)}
+        wanted = None if not effect.ranges else {i for a, b in RangeSet.from_flat(effect.ranges).ranges() for i in range(a, b)}
         for lease, tasks in self.held.get(effect.node, {}).values():
             if lease.job == effect.job:
                 tasks -= set(tasks) if wanted is None else wanted

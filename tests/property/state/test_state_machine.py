@@ -147,7 +147,7 @@ class StateAgainstModel(RuleBasedStateMachine):
 
     @rule(number=numbers, wanted=st.lists(bounds, max_size=3), limit_bytes=st.sampled_from([1, 300, 10**9]))
     def read_results(self, number, wanted, limit_bytes):
-        wanted = list(RangeSet((start, start + length) for start, length in wanted))
+        wanted = list(RangeSet((start, start + length) for start, length in wanted).ranges())
         read, after = [], 0
         while after is not None:
             some, after = self.state.result_pages(job_id(number), wanted, after=after, limit_bytes=limit_bytes)

@@ -52,7 +52,7 @@ def test_what_a_dead_slot_had_goes_first_again():
     queue.take(queued, 6, 10)
     queue.finish(1, 0, 2)
     queue.requeue(1, 0, 6)
-    assert list(queued.pending) == [(2, 10)]
+    assert list(queued.pending.ranges()) == [(2, 10)]
     assert not queued.running
     queue.check_invariants()
 
@@ -79,8 +79,8 @@ def test_cancel_takes_pending_and_running_tasks_of_that_job_only():
     queue = queue_of((Lease(1, JOB, 0, 10), 0), (Lease(2, OTHER, 0, 10), 0))
     queue.take(queue.get(1), 4, 10)
     queue.cancel(JOB, [(2, 6)])
-    assert list(queue.get(1).pending) == [(6, 10)]
-    assert list(queue.get(1).running) == [(0, 2)]
+    assert list(queue.get(1).pending.ranges()) == [(6, 10)]
+    assert list(queue.get(1).running.ranges()) == [(0, 2)]
     queue.cancel(JOB)
     assert queue.ids() == (2,)
     queue.check_invariants()

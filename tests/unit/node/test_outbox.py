@@ -94,7 +94,7 @@ def test_a_result_with_a_blob_waits_until_the_hub_keeps_it():
         outbox.add(1, JOB, page(1), at_once=True)
         assert [done.pages[0].start for done in link.of(Done)] == [1], "others overtake it"
         assert offered == ["d" * 64]
-        assert list(outbox.undelivered()[1, JOB]) == [(0, 1)]
+        assert list(outbox.undelivered()[1, JOB].ranges()) == [(0, 1)]
         outbox.blob_kept("d" * 64)
         assert [done.pages[0].start for done in link.of(Done)] == [1, 0]
         assert not outbox.undelivered()

@@ -122,7 +122,7 @@ class Bench:
         return self("on_task_broke", lease.node, lease.lease.id, lease.lease.job, failure)
 
     def returned(self, lease, *ranges):
-        return self("on_returned", lease.node, lease.lease.id, lease.lease.job, RangeSet(ranges))
+        return self("on_returned", lease.node, lease.lease.id, lease.lease.job, RangeSet(ranges).ranges())
 
     # --- what came of it
 

@@ -148,7 +148,7 @@ def test_views(bench):
     progress = bench.progress()
     assert (progress.accepted, progress.size, progress.settled, progress.leased) == (10, 10, 0, 4)
     bench.done(bench.grant, 0, 1)
-    assert list(bench.scheduler.settled("j")) == [(0, 1)]
+    assert list(bench.scheduler.settled("j").ranges()) == [(0, 1)]
     (view,) = bench.scheduler.nodes()
     assert (view.connected, view.accepting, view.finished_tasks, view.jobs) == (True, True, 1, ("j",))
     assert view.running_tasks <= 2 <= view.leased_tasks

@@ -147,7 +147,7 @@ class JobDesk:
 
     def cancel_tasks(self, job: JobId, ranges: RangeSet) -> None:
         if self._hub.scheduler.has_job(job):
-            self._hub.carry_out(self._hub.scheduler.on_tasks_cancelled(job, ranges, self._hub.now()))
+            self._hub.carry_out(self._hub.scheduler.on_tasks_cancelled(job, ranges.ranges(), self._hub.now()))
 
     def delete(self, spec: JobSpec) -> None:
         """Cancel the job if it runs and remove everything of it, once no other job reads it."""
@@ -287,7 +287,7 @@ class JobDesk:
             info.spec,
             self._hub.now(),
             size=info.progress.size,
-            settled=parent.settled,
+            settled=parent.settled.ranges(),
             first_failures=info.first_failures,
             state=info.progress.state,
             input_ended=info.progress.input_ended,

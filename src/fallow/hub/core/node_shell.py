@@ -173,7 +173,7 @@ class NodeShell:
         assert self.node is not None
         unstarted = RangeSet.from_flat(frame.unstarted)
         scheduler = self._hub.scheduler
-        self._hub.carry_out(scheduler.on_returned(self.node, frame.lease, frame.job, unstarted, self._hub.now()))
+        self._hub.carry_out(scheduler.on_returned(self.node, frame.lease, frame.job, unstarted.ranges(), self._hub.now()))
 
     def _task_broke(self, frame: TaskBroke) -> None:
         assert self.node is not None

@@ -62,7 +62,7 @@ class Watch:
         if self.credit_bytes <= 0:
             first = self.want.first
             return settled.within(first, first + 1)
-        for a, b in self.want:
+        for a, b in self.want.ranges():
             found += settled.within(a, b)
             if len(found) >= RANGES_PER_READ:
                 return found[:RANGES_PER_READ]

@@ -99,7 +99,7 @@ def json_results(stored: StoredPage, data: bytes) -> list[Result]:
         for failure in page.failures:
             kept.discard(failure.index, failure.index + 1)
     values = msgspec.json.decode(data, type=list[msgspec.Raw]) if data else []
-    indices = (index for start, stop in kept for index in range(start, stop))
+    indices = (index for start, stop in kept.ranges() for index in range(start, stop))
     found = [Result(index, value=value) for index, value in zip(indices, values, strict=True) if index in counted]
     return found + [
         Result(failure.index, error=view_failure(failure)) for failure in page.failures if failure.index in counted
