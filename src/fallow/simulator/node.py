@@ -282,7 +282,7 @@ class SimNode:
         held.running.append(run)
         self._free -= 1
         if fleet.has_killers and fleet.is_killer(held.job, start, stop):
-            fleet.clock.post(self.random.uniform(0.1, 2.0), self._killed_by, run)
+            fleet.clock.post(self.random.uniform(0.1, 0.9) * work_s / speed, self._killed_by, run)
         fleet.clock.post(work_s / speed + BATCH_COST_S, self._end_run, run)
 
     def _killed_by(self, run: Run) -> None:

@@ -1,0 +1,121 @@
+"""`python -m fallow.simulator`: simulate a fleet, or replay the random scenario of a seed."""
+
+import statistics
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fallow.model.requirements import format_size, parse_requirements
+from fallow.scheduler.settings import SchedulerSettings
+from fallow.simulator.durations import KINDS
+from fallow.simulator.fleet import Fleet, Report
+from fallow.simulator.plan import Faults, Plan, Work
+from fallow.simulator.scenarios import random_plan
+
+app = typer.Typer(add_completion=False)
+
+COLUMNS = (
+    "seed",
+    "makespan s",
+    "bound s",
+    "ratio",
+    "use",
+    "tasks",
+    "failed",
+    "repeated",
+    "leases",
+    "recalls",
+    "hub starts",
+    "events",
+    "wall s",
+)
+
+
+def row(seed: int, report: Report) -> list[str]:
+    """Return one run as cells of the table."""
+    return [
+        str(seed),
+        f"{report.makespan_s:.1f}",
+        f"{report.bound_s:.1f}",
+        f"{report.ratio:.3f}",
+        f"{report.utilisation:.0%}",
+        f"{report.tasks:,}",
+        f"{report.failed:,}",
+        f"{report.repeated:,}",
+        f"{report.leases:,}",
+        f"{report.recalls:,}",
+        str(report.hub_starts),
+        f"{report.events:,}",
+        f"{report.wall_s:.1f}",
+    ]
+
+
+@app.command()
+def simulate(
+    nodes: Annotated[int, typer.Option(help="Nodes of the fleet.")] = 100,
+    slots: Annotated[int, typer.Option(help="Slots of each node.")] = 1,
+    speeds: Annotated[tuple[float, float], typer.Option(help="Slowest and fastest node.")] = (1.0, 3.5),
+    score_error: Annotated[float, typer.Option(help="Part by which published scores are off.")] = 0.0,
+    tasks: Annotated[int, typer.Option(help="Tasks of the job.")] = 10_000,
+    durations: Annotated[str, typer.Option(help=f"Distribution of their lengths: {', '.join(KINDS)}.")] = "pareto",
+    median_s: Annotated[float, typer.Option(help="Median length of a task on a node of speed 1, seconds.")] = 1.0,
+    memory: Annotated[
+        str, typer.Option(help='Memory of each task, such as "2GB"; nodes have 4 GB for each slot.')
+    ] = "0",
+    latency_s: Annotated[float, typer.Option(help="One-way latency between hub and nodes, seconds.")] = 0.001,
+    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    runs: Annotated[int, typer.Option(help="How many seeds, one after the other.")] = 1,
+    speculate: Annotated[bool, typer.Option(help="Allow second attempts.")] = True,
+    recall: Annotated[bool, typer.Option(help="Allow recalls.")] = True,
+    target_lease_s: Annotated[float, typer.Option(help="Seconds of work per slot in a lease.")] = 1.0,
+    node_gone_s: Annotated[float, typer.Option(help="Mean time until a node vanishes, seconds; 0: never.")] = 0.0,
+    hub_killed_s: Annotated[float, typer.Option(help="Mean time until the hub is killed, seconds; 0: never.")] = 0.0,
+    slowdown_s: Annotated[float, typer.Option(help="Mean time until a node slows down, seconds; 0: never.")] = 0.0,
+    lost: Annotated[float, typer.Option(help="Part of the frames that are lost.")] = 0.0,
+    scenario: Annotated[
+        bool, typer.Option("--scenario", help="Ignore all but --seed and --runs: random faults, fully checked.")
+    ] = False,
+) -> None:
+    r"""Simulate a fleet under virtual time around the real scheduler, and print how each run came out.
+
+    \b
+    python -m fallow.simulator --runs 10
+    python -m fallow.simulator --nodes 10000 --tasks 1000000 --durations exponential
+    python -m fallow.simulator --scenario --seed 17
+    """
+    usual = SchedulerSettings()
+    settings = SchedulerSettings(
+        target_lease_s=target_lease_s, recall_min_s=usual.recall_min_s if recall else float("inf")
+    )
+    wants = parse_requirements({"memory": memory})
+    console = Console()
+    table = Table(*COLUMNS, title=f"tasks of {format_size(wants.memory_bytes)}" if wants.memory_bytes else None)
+    reports = []
+    for each in range(seed, seed + runs):
+        work = Work(tasks=tasks, durations=durations, median_s=median_s, requirements=wants, speculate=speculate)
+        faults = Faults(node_gone_s=node_gone_s, hub_killed_s=hub_killed_s, slowdown_s=slowdown_s, lost=lost)
+        plan = Plan(
+            work=(work,),
+            seed=each,
+            nodes=nodes,
+            slots=slots,
+            slowest=speeds[0],
+            fastest=speeds[1],
+            score_error=score_error,
+            latency_s=latency_s,
+            faults=faults,
+        )
+        report = Fleet(random_plan(each) if scenario else plan, settings).run()
+        reports.append(report)
+        table.add_row(*row(each, report))
+    console.print(table)
+    if runs > 1:
+        ratios = sorted(report.ratio for report in reports)
+        late = ratios[min(len(ratios) - 1, int(0.95 * len(ratios)))]
+        console.print(f"ratio to the bound: median {statistics.median(ratios):.3f}, 95th percentile {late:.3f}")
+
+
+if __name__ == "__main__":
+    app()

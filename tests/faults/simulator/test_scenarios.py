@@ -1,0 +1,25 @@
+"""Random fleets with random faults: nothing is lost, doubled or stuck, and the scheduler never contradicts itself.
+
+Every event of these runs is followed by a full check of the scheduler; the journal referees what is committed.
+`FALLOW_SCENARIOS=first:last` runs other seeds than the usual ones.
+"""
+
+import os
+
+import pytest
+
+from fallow.simulator.fleet import Fleet
+from fallow.simulator.scenarios import random_plan
+
+FIRST, LAST = map(int, os.environ.get("FALLOW_SCENARIOS", "0:40").split(":"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", range(FIRST, LAST, 10))
+def test_random_faults(group):
+    for seed in range(group, min(group + 10, LAST)):
+        try:
+            report = Fleet(random_plan(seed)).run()
+        except AssertionError as error:
+            pytest.fail(f"{error}\nreplay: python -m fallow.simulator --scenario --seed {seed}")
+        assert report.makespan_s > 0

@@ -1,0 +1,139 @@
+"""The simulator's own parts."""
+
+import statistics
+
+import pytest
+from typer.testing import CliRunner
+
+from fallow.model.changes import AddJob, AddResults, EndJob, SaveSettled
+from fallow.model.failure import Failure
+from fallow.model.job import JobSpec, Pages
+from fallow.model.page import ResultPage, StoredPage
+from fallow.simulator.__main__ import app
+from fallow.simulator.clock import Clock
+from fallow.simulator.durations import CLIP_MEDIANS, KINDS, draw
+from fallow.simulator.fleet import Fleet
+from fallow.simulator.journal import Journal
+from fallow.simulator.plan import Plan, Work
+
+
+def test_time_jumps_from_event_to_event_in_order():
+    clock, seen = Clock(), []
+    clock.post(5.0, seen.append, "late")
+    clock.post(1.0, seen.append, "first")
+    clock.post(1.0, seen.append, "second")
+    while clock.step():
+        pass
+    assert seen == ["first", "second", "late"]
+    assert clock.now == 5.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_durations_have_the_median_that_was_asked_for(kind):
+    values = draw(kind, 4001, 2.0, seed=1)
+    assert statistics.median(values) == pytest.approx(2.0, rel=0.1)
+    assert max(values) <= 2.0 * CLIP_MEDIANS
+    assert values == draw(kind, 4001, 2.0, seed=1)
+    assert kind == "constant" or values != draw(kind, 4001, 2.0, seed=2)
+
+
+@pytest.fixture
+def journal():
+    journal = Journal()
+    journal.append(AddJob(JobSpec(id="j", stages=("map",), function="f", function_name="f", inputs=Pages())))
+    return journal
+
+
+def add(journal, *counts, start=0, stop=4, **page):
+    journal.append(AddResults("j", (StoredPage(ResultPage(start, stop, **page), counts),)))
+    journal.commit()
+
+
+def test_the_journal_finds_what_is_accepted_twice(journal):
+    add(journal, 0, 4)
+    with pytest.raises(AssertionError, match="accepted twice"):
+        add(journal, 3, 4)
+
+
+def test_the_journal_finds_a_part_of_a_partial(journal):
+    with pytest.raises(AssertionError, match="partial"):
+        add(journal, 0, 2, partial=True)
+
+
+def test_the_journal_finds_counts_outside_of_the_page(journal):
+    with pytest.raises(AssertionError, match="outside"):
+        add(journal, 0, 9)
+
+
+def test_the_journal_finds_a_wrong_snapshot_and_a_wrong_end(journal):
+    add(journal, 0, 4, failures=(Failure(index=1, kind="raised"),))
+    journal.append(SaveSettled("j", (0, 3), 1, ()))
+    with pytest.raises(AssertionError, match="snapshot"):
+        journal.commit()
+    journal.append(SaveSettled("j", (0, 4), 0, ()))
+    with pytest.raises(AssertionError, match="failures counted"):
+        journal.commit()
+    journal.append(EndJob("j", "done", 0.0))
+    with pytest.raises(AssertionError, match="short of results"):
+        journal.commit()
+
+
+def test_what_is_not_committed_is_lost_in_a_crash(journal):
+    journal.commit()
+    journal.append(AddResults("j", (StoredPage(ResultPage(0, 4), (0, 4)),)))
+    called = []
+    journal.after_commit(lambda: called.append(1))
+    assert journal.is_dirty
+    journal.crash()
+    journal.commit()
+    assert len(journal.jobs["j"].done) == 0
+    assert called == []
+
+
+@pytest.mark.slow
+def test_a_million_trivial_tasks_take_few_leases():
+    work = Work(tasks=1_000_000, median_s=1e-6, durations="constant", counting=True)
+    report = Fleet(Plan(work=(work,), nodes=1, slots=2)).run()
+    assert report.leases < 100
+    assert report.ratio < 1.3
+
+
+@pytest.mark.slow
+def test_a_large_fleet_shares_a_job_evenly():
+    work = Work(tasks=3000, median_s=5.0, durations="uniform", counting=True)
+    report = Fleet(Plan(work=(work,), nodes=300, fastest=3.5)).run()
+    assert report.ratio < 1.35
+
+
+@pytest.mark.slow
+def test_a_heavy_tail_on_uneven_nodes_stays_near_what_any_order_of_arrival_allows():
+    """No scheduler that does not know durations does better than to start tasks in order, each on the fastest node."""
+    plan = Plan(
+        work=(Work(tasks=2000, median_s=1.0, counting=True),), nodes=20, fastest=3.5, seed=3, check_every=10_000
+    )
+    report = Fleet(plan).run()
+    total, started_s, least_s = 2.25 * 20, 0.0, 0.0
+    for seconds in draw("pareto", 2000, 1.0, 3000):
+        least_s = max(least_s, started_s + seconds / 3.5)
+        started_s += seconds / total
+    assert report.makespan_s < 1.35 * max(least_s, report.bound_s)
+
+
+@pytest.mark.slow
+def test_without_second_attempts_and_recall_the_tail_is_longer():
+    def makespan(**options):
+        return Fleet(Plan(work=(Work(tasks=500, **options),), nodes=20, fastest=3.5, seed=2)).run().makespan_s
+
+    assert makespan() < makespan(speculate=False)
+
+
+def test_the_command_prints_a_table():
+    result = CliRunner().invoke(app, ["--nodes", "4", "--tasks", "50", "--runs", "2"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "makespan" in result.output
+    assert "median" in result.output
+
+
+def test_the_command_replays_a_scenario():
+    result = CliRunner().invoke(app, ["--scenario", "--seed", "3"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
