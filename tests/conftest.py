@@ -15,7 +15,11 @@ def _has_chromium():
     return shutil.which("chromium") is not None
 
 
-SERVICES = {"postgresql": _has_postgresql, "chromium": _has_chromium}
+def _has_strace():
+    return shutil.which("strace") is not None
+
+
+SERVICES = {"postgresql": _has_postgresql, "chromium": _has_chromium, "strace": _has_strace}
 
 
 def pytest_runtest_setup(item):

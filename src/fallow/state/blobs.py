@@ -132,6 +132,8 @@ class LocalBlobs:
         self._partial = folder / "partial"
         self._is_durable = durable
         self._writers: WeakValueDictionary[Digest, _LocalWriter] = WeakValueDictionary()
+        self._made: set[Path] = set()
+        """Folders whose names this process has made durable; whoever made them may have died before it did."""
 
     @property
     def incoming(self) -> Path:
@@ -260,12 +262,15 @@ class LocalBlobs:
             raise BadRequest(f"{path} is not a plain file")
 
     def _make(self, folder: Path) -> None:
-        """Make a folder, with its name durable up to the first one that was there."""
-        if not folder.is_dir():
+        """Make a folder of ours, with its name and those above it durable."""
+        if folder in self._made and folder.is_dir():
+            return
+        if folder != self._folder:
             self._make(folder.parent)
-            folder.mkdir(mode=0o700, exist_ok=True)
-            if self._is_durable:
-                sync_folder(folder.parent)
+        folder.mkdir(mode=0o700, parents=folder == self._folder, exist_ok=True)
+        if self._is_durable:
+            sync_folder(folder.parent)
+        self._made.add(folder)
 
 
 class _LocalWriter:

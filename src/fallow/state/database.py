@@ -75,12 +75,12 @@ class SqliteDatabase:
     def open(self) -> tuple[Engine, Connection]:
         self._folder.open()
         file = self._folder.path / FILE_NAME
-        is_new = not file.exists()
         engine = create_engine(URL.create("sqlite", database=str(file)))
         event.listen(engine, "connect", _set_up_sqlite)
         writer = self._connections.open(engine, f"the database {file}")
-        if is_new:
-            sync_folder(self._folder.path)
+        # Each time: a process that made the file may have died before its name was durable.
+        sync_folder(self._folder.path)
+        with contextlib.suppress(PermissionError):  # of one that is not ours, nor was made by us
             sync_folder(self._folder.path.parent)
         return engine, writer
 
