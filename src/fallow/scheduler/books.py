@@ -19,7 +19,7 @@ from fallow.scheduler.effects import CancelWork, Effects, GrantLease, Persist, T
 from fallow.scheduler.estimate import Pace
 from fallow.scheduler.job_state import JobState
 from fallow.scheduler.lease_state import LeaseState
-from fallow.scheduler.node_state import SPEED_STEPS, NodeState, usable_score
+from fallow.scheduler.node_state import SPEED_STEPS, NodeState
 from fallow.scheduler.settings import SchedulerSettings
 from fallow.scheduler.work_class import WorkClass
 
@@ -133,7 +133,7 @@ class Books:
     def rematch(self, node: NodeState) -> None:
         """Bring the classes' lists of ready nodes up to date after the node's state or capacity changed."""
         self.unmatch(node)
-        node.score = usable_score(node.info.score)
+        node.set_score(node.info.score)
         if node.may_be_granted:
             for work_class in self.classes.values():
                 if not work_class.requirements.unmet_by(node.info):

@@ -83,6 +83,9 @@ def _clear(books: Books, job: JobState, state: str) -> None:
     size, input_ended = (None, False) if isinstance(life, Open) else (life.size, life.input_ended)
     job.life = Ended(size, input_ended, "done" if state == "done" else "cancelled")
     job.work_class.remove_job(job)
+    if job.work_class.holds:  # nodes that were held for it may be free for others now
+        job.work_class.holds.clear()
+        books.woken.update(dict.fromkeys(books.classes.values()))
     for held in (job.fresh, job.front, job.careful):
         held.clear()
     for node_id in list(job.drains.values()):

@@ -77,9 +77,11 @@ def offer(books: Books, node: NodeState) -> None:
         for _ in range(2 * node.info.slots + 2):
             if not _grant_next(books, node):
                 break
+    looks_on = False
     for work_class in node.capacity:
         books.rank(node, work_class)
-    if any(rank >= 0 for rank in node.ranks.values()):
+        looks_on |= bool(work_class.tail) and len(work_class.ready) > 1
+    if looks_on:
         take_over(books, node)
 
 

@@ -46,7 +46,9 @@ def check_job(books: Books, job: JobState) -> None:
         assert lease.unfinished, f"lease {lease.id} has nothing left"
         if lease.original is not None:
             assert lease in lease.original.copies, f"copy {lease.id} is unknown to its original"
-            assert not [p for r in lease.unfinished.ranges() for p in lease.original.unfinished.missing(*r)], "a copy has more"
+            assert not [p for r in lease.unfinished.ranges() for p in lease.original.unfinished.missing(*r)], (
+                "a copy has more"
+            )
             assert lease.node is not lease.original.node, "a copy is on the node of its original"
         for copy in lease.copies:
             assert copy.original is lease, f"lease {lease.id} lists a copy of another"

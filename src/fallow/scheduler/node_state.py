@@ -16,15 +16,10 @@ if TYPE_CHECKING:
     from fallow.scheduler.work_class import WorkClass
 
 LEAST_SCORE, MOST_SCORE = 1e-3, 1e3
-"""Scores beyond are taken for faults of the benchmark."""
+"""Scores beyond are taken for faults of the benchmark, and count as 1."""
 
 SPEED_STEPS = 20
 """Nodes are ranked by speed in half octaves, this many to either side of the reference machine."""
-
-
-def usable_score(score: float) -> float:
-    """Return a node's published score, or 1 if it can't be one."""
-    return score if LEAST_SCORE <= score <= MOST_SCORE else 1.0
 
 
 class Away(msgspec.Struct, frozen=True):
@@ -54,13 +49,13 @@ class NodeState:
 
     __slots__ = (
         "accepting", "alone", "busy_mono", "cached", "capacity", "drains_for", "finished_tasks", "id", "info", "leases",
-        "presence", "ranks", "reason", "score", "seen_mono", "timer_mono",
+        "presence", "ranks", "reason", "score", "seen_mono", "speed_step", "timer_mono",
     )  # fmt: skip
 
     def __init__(self, node: NodeId, info: NodeInfo, presence: Presence, now: float) -> None:
         self.id = node
         self.info = info
-        self.score = usable_score(info.score)
+        self.set_score(info.score)
         self.presence: Presence = presence
         self.accepting = True
         self.reason = ""
@@ -87,10 +82,11 @@ class NodeState:
         """Whether the node is connected, has presented its leases, and takes more."""
         return self.accepting and type(self.presence) is Ready
 
-    @property
-    def speed_step(self) -> int:
+    def set_score(self, score: float) -> None:
+        """Take in a published score."""
+        self.score = score if LEAST_SCORE <= score <= MOST_SCORE else 1.0
+        self.speed_step = max(-SPEED_STEPS, min(SPEED_STEPS, round(log2(self.score) * 2)))
         """Place in the order of speeds: half octaves of the score."""
-        return max(-SPEED_STEPS, min(SPEED_STEPS, round(log2(self.score) * 2)))
 
     def deadline(self, settings: SchedulerSettings) -> float:
         """Return when the node is lost unless it is heard of before."""
