@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from itertools import takewhile
 
 from fallow.model.events import Event, Stamped
 
@@ -30,10 +31,9 @@ class EventBoard:
 
     def after(self, number: int) -> list[Stamped]:
         """Return the kept events with a higher number, oldest first."""
-        if not self._kept or number >= self._number:
-            return []
-        skip = max(0, number - self._kept[0].number + 1)
-        return [stamped for at, stamped in enumerate(self._kept) if at >= skip]
+        fresh = list(takewhile(lambda stamped: stamped.number > number, reversed(self._kept)))
+        fresh.reverse()
+        return fresh
 
     async def subscribe(self, after: int | None = None) -> AsyncIterator[Stamped]:
         """Yield events from number `after` on (None: from now on), for ever."""

@@ -1,5 +1,6 @@
 """What the web and the clients ask about jobs, by name or id, with the caller's rights."""
 
+import errno
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,13 @@ class Front:
         if before is None:
             live = [spec.id for spec in self._hub.book.specs.values() if owner is None or spec.owner == owner]
             found = [self._hub.scheduler.info(job) for job in live if self._hub.scheduler.has_job(job)][-limit:][::-1]
-        if len(found) < limit:
-            await self._hub.journal.barrier()
-            ended = await self._hub.read(lambda: self._hub.state.ended_jobs(limit=limit, before=before))
+        await self._hub.journal.barrier()
+        while len(found) < limit:
+            ended = await self._hub.read(partial(self._hub.state.ended_jobs, limit=limit, before=before))
             found += [ended_view(job).info for job in ended if owner is None or job.spec.owner == owner]
+            if len(ended) < limit:
+                break
+            before = ended[-1].ended_at
         return found[:limit]
 
     async def create_job(
@@ -117,7 +121,12 @@ class Front:
         if not self._hub.house.has_room(len(data)):
             raise HubFull
         content = bytes(data)
-        digest = await self._hub.house.off_loop(lambda: self._hub.blobs.keep_bytes(content))
+        try:
+            digest = await self._hub.house.off_loop(lambda: self._hub.blobs.keep_bytes(content))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise HubFull from error
         return digest, len(content)
 
 
