@@ -100,7 +100,10 @@ class GridCore:
     # --- blobs ---
 
     def keep_pieces(self, pieces: Sequence[Piece], *, hold: bool) -> Digest:
-        """Make the hub keep a blob, from a user's thread; return its digest. `hold`: for the session's life."""
+        """Make the hub keep a blob, from a user's thread; return its digest.
+
+        hold: for the session's life; else it is a page's, and waits while the hub is full. Raises HubFull only with `hold`.
+        """
         hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
         for piece in pieces:
             hasher.update(piece)
@@ -112,7 +115,7 @@ class GridCore:
         else:
             source = b"".join(pieces)
         try:
-            self.engine.run(self.session.keep(digest, source, hold=hold))
+            self.engine.run(self.session.keep(digest, source) if hold else self.session.keep_page(digest, source))
         finally:
             if isinstance(source, Path):
                 source.unlink(missing_ok=True)  # the hub has moved it, or had it already

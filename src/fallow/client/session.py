@@ -331,6 +331,14 @@ class ClientSession:
         self._offer(digest, source, size, hold)
         await asyncio.shield(future)
 
+    async def keep_page(self, digest: Digest, source: bytes | Path) -> None:
+        """Return once the hub keeps the blob of a page; of a job that it accepted, so it is offered until there is room."""
+        while True:
+            try:
+                return await self.keep(digest, source, hold=False)
+            except HubFull:
+                await asyncio.sleep(FULL_RETRY_S)
+
     def _offer(self, digest: Digest, source: bytes | Path, size: int, hold: bool) -> None:
         is_shared = isinstance(source, Path) and source.parent == self.incoming
         self._send(BlobOffer(digest, size, str(source) if is_shared else None, hold))
@@ -450,7 +458,8 @@ class ClientSession:
             download[1].set_result(content)
 
     def _missing(self, frame: BlobMissing) -> None:
-        error = BY_CODE["not_found"](f"blob {frame.digest[:12]}…: {frame.reason or 'the hub does not have it'}")
+        kind = BY_CODE.get(frame.code, FallowError)
+        error = kind(f"blob {frame.digest[:12]}…: {frame.reason or 'the hub does not have it'}")
         download = self._downloads.pop(frame.digest, None)
         if download is not None and not download[1].done():
             download[1].set_exception(error)

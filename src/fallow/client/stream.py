@@ -153,7 +153,7 @@ class Stream:
     async def _send_blob(self, session: Any, data: bytes, start: int, stop: int, digests: tuple[Digest, ...]) -> None:
         digest = self._core.digest(data)
         try:
-            await session.keep(digest, data, hold=False)
+            await session.keep_page(digest, data)
         except FallowError as error:
             self.on_error(error)
             return

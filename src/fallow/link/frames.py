@@ -54,8 +54,12 @@ class BlobAt(msgspec.Struct, frozen=True, array_like=True, tag="ba"):
 
 
 class BlobMissing(msgspec.Struct, frozen=True, array_like=True, tag="bm"):
+    """The blob can't be sent, or can't be kept."""
+
     digest: Digest
     reason: str = ""
+    code: str = "not_found"
+    """As in `model.errors`; "hub_full" if offering it again later may help."""
 
 
 class BlobKept(msgspec.Struct, frozen=True, array_like=True, tag="bk"):

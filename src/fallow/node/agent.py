@@ -104,6 +104,7 @@ class Agent:
             on_missing=self._blob_missing,
             on_kept=self._blob_kept,
             on_lost=self._blob_lost,
+            is_needed=self._blob_needed,
         )
         self._outbox = Outbox(Spool(settings.folder / "spool" if settings.spool else None), self._blobs.offer)
         self._dispatcher = Dispatcher(settings, self, self._off_loop)
@@ -428,6 +429,9 @@ class Agent:
 
     def _blob_kept(self, digest: Digest) -> None:
         self._outbox.blob_kept(digest)
+
+    def _blob_needed(self, digest: Digest) -> bool:
+        return self._outbox.needs(digest)
 
     def _blob_lost(self, digest: Digest) -> None:
         self._outbox.blob_lost(digest)

@@ -21,13 +21,16 @@ from fallow.link.frames import (
 )
 from fallow.link.link import Link
 from fallow.link.transfer import send_blob
-from fallow.model.errors import BadRequest
+from fallow.model.errors import BadRequest, HubFull
 from fallow.model.ids import Digest
 from fallow.node.cache import BlobCache, BlobFile, digest_of, move
 from fallow.node.off_loop import OffLoop
 
 PROBE_BYTES = 4096
 """A hub's probe file is shorter than this."""
+
+FULL_RETRY_S = 1.0
+"""How long until a large result is offered again to a hub whose disk was full."""
 
 _log = structlog.get_logger("fallow.node")
 
@@ -44,8 +47,12 @@ class NodeBlobs:
         on_missing: Callable[[Digest, str], None],
         on_kept: Callable[[Digest], None],
         on_lost: Callable[[Digest], None],
+        is_needed: Callable[[Digest], bool],
     ) -> None:
-        """off_loop: runs a function in a thread. on_lost: a blob that was offered is not here any more."""
+        """off_loop: runs a function in a thread. on_lost: a blob that was offered is not here any more. is_needed:
+        whether a result that names this blob is not delivered yet.
+        """
+        self._is_needed = is_needed
         self._cache = cache
         self._off_loop = off_loop
         self._on_arrived = on_arrived
@@ -95,7 +102,10 @@ class NodeBlobs:
                     self._on_missing(frame.digest, frame.reason)
                 elif frame.digest in self._offered:
                     self._offered.discard(frame.digest)
-                    self._on_lost(frame.digest)
+                    if frame.code == HubFull.code:  # it stays here until the hub has room
+                        asyncio.get_running_loop().call_later(FULL_RETRY_S, self._offer_again, frame.digest)
+                    else:
+                        self._on_lost(frame.digest)
             case BlobWanted():
                 path = self._cache.path(frame.digest)
                 if path is None or self._link is None:
@@ -169,6 +179,10 @@ class NodeBlobs:
     def offers_refused(self) -> None:
         """The hub has no room: what it has not kept may be offered again later."""
         self._offered.clear()
+
+    def _offer_again(self, digest: Digest) -> None:
+        if self._is_needed(digest):
+            self.offer(digest)
 
     async def _hand_over(self, digest: Digest, link: Link) -> None:
         path = self._cache.path(digest)

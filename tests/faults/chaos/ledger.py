@@ -90,7 +90,9 @@ class Ledger:
             after = next((durable for durable in self.durable if durable.at >= at), None)
             if after is None or label in deleted:
                 continue
-            missing = [each for each in settled.ranges() if after.settled.get(label, RangeSet()).within(*each) != [each]]
+            missing = [
+                each for each in settled.ranges() if after.settled.get(label, RangeSet()).within(*each) != [each]
+            ]
             if missing:
                 wrong.append(f"results {missing} of {label} were acknowledged before the hub was killed, and are lost")
         return wrong

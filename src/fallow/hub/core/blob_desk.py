@@ -33,8 +33,14 @@ MAX_BLOB_BYTES = 64 << 30
 class BlobDesk:
     """One per link. Several links may offer the same blob at once: the first uploads, the others wait for it."""
 
-    def __init__(self, house: "BlobHouse", link: Link, on_held: Callable[[Digest], None]) -> None:
-        """on_held: called when a blob that the sender wants held is kept (`BlobOffer.hold`)."""
+    def __init__(
+        self, house: "BlobHouse", link: Link, on_held: Callable[[Digest], None], *, is_submitting: bool
+    ) -> None:
+        """on_held: called when a blob that the sender wants held is kept (`BlobOffer.hold`).
+
+        is_submitting: whether the blobs are new work, which must leave the reserve; results of accepted work use it.
+        """
+        self._is_submitting = is_submitting
         self._house = house
         self._link = link
         self._on_held = on_held
@@ -48,7 +54,10 @@ class BlobDesk:
         """Handle a blob frame; return False if it is none."""
         match frame:
             case BlobOffer():
-                self._offered(frame)
+                try:
+                    self._offered(frame)
+                except (FallowError, OSError) as error:
+                    self._refuse(frame.digest, error)
             case BlobChunk():
                 self._chunk(frame)
             case BlobWanted():
@@ -80,7 +89,7 @@ class BlobDesk:
             return
         if not 0 <= offer.size <= MAX_BLOB_BYTES:
             raise TooLarge(f"a blob of {offer.size} bytes is over the limit of {MAX_BLOB_BYTES} bytes")
-        if not self._house.has_room(offer.size):
+        if not self._house.has_room(offer.size, is_submission=self._is_submitting):
             raise HubFull(f"no room for a blob of {offer.size} bytes; accepted work is safe, try again later")
         if offer.path is not None and self.shares_files:
             self._spawn(self._adopt(digest, Path(offer.path)))
@@ -91,7 +100,12 @@ class BlobDesk:
 
     def upload(self, digest: Digest, size: int) -> None:
         """Ask the other end for the blob, from where an earlier upload broke off."""
-        writer = self._writers[digest] = self._house.blobs.writer(digest, size)
+        try:
+            writer = self._writers[digest] = self._house.blobs.writer(digest, size)
+        except (FallowError, OSError) as error:
+            self._house.end_upload(digest, kept=False)
+            self._refuse(digest, error)
+            return
         if writer.offset >= size:
             self._spawn(self._finish(digest))
         else:
@@ -105,7 +119,12 @@ class BlobDesk:
         writer = self._writers.get(chunk.digest)
         if writer is None:
             return  # refused or abandoned meanwhile
-        writer.write(chunk.offset, chunk.data)
+        try:
+            writer.write(chunk.offset, chunk.data)
+        except (FallowError, OSError) as error:
+            self._abandon(chunk.digest)
+            self._refuse(chunk.digest, error)
+            return
         if writer.offset >= writer.size:
             self._spawn(self._finish(chunk.digest))
 
@@ -152,7 +171,8 @@ class BlobDesk:
 
     def _refuse(self, digest: Digest, error: Exception) -> None:
         code = error.code if isinstance(error, FallowError) else HubFull.code
-        self._link.send(BlobMissing(digest, str(error)))
+        self._held.discard(digest)
+        self._link.send(BlobMissing(digest, str(error), code))
         self._link.send(Refused(code, f"blob {digest[:12]}…: {error}"))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

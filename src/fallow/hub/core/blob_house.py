@@ -56,12 +56,12 @@ class BlobHouse:
     def close(self) -> None:
         self._probe.unlink(missing_ok=True)
 
-    def has_room(self, size_bytes: int = 0) -> bool:
-        """Whether a submission of this size leaves the reserve for results of accepted work."""
+    def has_room(self, size_bytes: int = 0, *, is_submission: bool = True) -> bool:
+        """Whether a submission of this size leaves the reserve for results of accepted work; they fit while anything does."""
         now = time.monotonic()
         if now - self._free_read_at > FREE_SPACE_CHECK_S:
             self._free_bytes, self._free_read_at = self.blobs.free_bytes(), now
-        return self._free_bytes - size_bytes >= self._reserve_bytes
+        return self._free_bytes - size_bytes >= (self._reserve_bytes if is_submission else 0)
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Run what may wait for a disk beside the loop; inline where nothing is durable."""

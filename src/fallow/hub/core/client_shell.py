@@ -63,7 +63,7 @@ class ClientShell:
         self.session: Session | None = None
         self._watches: dict[JobId, dict[int, Watch]] = {}
         self._accepted: dict[JobId, int] = {}
-        self._blobs = BlobDesk(hub.house, link, self._hold_blob)
+        self._blobs = BlobDesk(hub.house, link, self._hold_blob, is_submitting=True)
         self._handlers: dict[type, Callable[[Any], None]] = {
             CreateJob: self._create_job,
             AddInput: self._add_input,

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec

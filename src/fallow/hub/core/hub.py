@@ -30,9 +30,7 @@ from fallow.model.changes import (
     SaveSettled,
     SealJob,
 )
-from fallow.model.errors import (
-    FallowError,
-)
+from fallow.model.errors import FallowError, Unavailable
 from fallow.model.ids import JobId, NodeId
 from fallow.model.job import Counting, JobProgress, JobSpec, ResultsOf
 from fallow.model.lease import Lease
@@ -116,7 +114,8 @@ class Hub:
         self.journal.start()
         await self._restore(recovered)
         for session_id in recovered.sessions:
-            self.sessions.went(self.sessions.get(session_id, ""))
+            if not self.sessions.has(session_id):  # only blobs are left of it
+                self.sessions.went(self.sessions.get(session_id, ""))
         ended = await self.house.off_loop(lambda: self.state.ended_jobs(limit=LISTED_ENDED_JOBS))
         for each in ended:
             self.book.add_name(each.spec)
@@ -196,6 +195,8 @@ class Hub:
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, Unavailable):
+                return  # the state could not be written: links were closed, and whoever waited asks again
             _log.error("internal error", error=repr(error), exc_info=error)
 
     def call_soon(self, callback: Callable[[], None]) -> None:

@@ -5,13 +5,17 @@ meanwhile (group commit). Without, they are applied at once on the event loop.
 """
 
 import asyncio
+import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from fallow.model.changes import Change
+from fallow.model.errors import HubFull, Unavailable
 from fallow.state.state import State
+
+REOPENING = "the hub could not write its state and opens it again; try in a moment"
 
 _log = structlog.get_logger("fallow.hub")
 
@@ -28,6 +32,7 @@ class Journal:
         self._writer: ThreadPoolExecutor | None = None
         self._is_committing = False
         self._is_scheduled = False
+        self._waiting: set[asyncio.Future[None]] = set()
         self._failed = False
         """Nothing is committed any more: a commit was refused, or the journal has stopped."""
         self.commits = 0
@@ -55,12 +60,18 @@ class Journal:
             self._schedule()
 
     async def barrier(self) -> None:
-        """Wait until everything that was appended so far is durable."""
+        """Wait until everything that was appended so far is durable; raises Unavailable (HubFull) if it can't be."""
+        if self._failed:
+            raise Unavailable(REOPENING)
         if not self._changes and not self._is_committing:
             return
-        done = asyncio.Event()
-        self.after_commit(done.set)
-        await done.wait()
+        durable = self._loop.create_future()
+        self._waiting.add(durable)
+        self.after_commit(lambda: None if durable.done() else durable.set_result(None))
+        try:
+            await durable
+        finally:
+            self._waiting.discard(durable)
 
     async def stop(self) -> None:
         """Commit what is left and end the writer."""
@@ -97,6 +108,7 @@ class Journal:
         if error is not None:
             _log.error("commit failed", error=repr(error))
             self._failed = True
+            self._refuse_waiting(error)
             self._on_failure(error)
             return
         self.commits += 1
@@ -104,3 +116,9 @@ class Journal:
             callback()
         if self._changes or self._callbacks:
             self._commit()
+
+    def _refuse_waiting(self, error: BaseException) -> None:
+        is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        for durable in self._waiting:
+            if not durable.done():
+                durable.set_exception(HubFull() if is_full else Unavailable(REOPENING))

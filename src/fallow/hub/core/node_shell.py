@@ -58,7 +58,7 @@ class NodeShell:
         self.node: NodeId | None = None
         self._specs_sent: set[JobId] = set()
         self._pages_sent: OrderedDict[tuple[JobId, int], None] = OrderedDict()
-        self._blobs = BlobDesk(hub.house, link, lambda _digest: None)
+        self._blobs = BlobDesk(hub.house, link, lambda _digest: None, is_submitting=False)
         self._handlers: dict[type, Callable[[Any], None]] = {
             Done: self._done,
             Beat: self._beat,
@@ -173,7 +173,9 @@ class NodeShell:
         assert self.node is not None
         unstarted = RangeSet.from_flat(frame.unstarted)
         scheduler = self._hub.scheduler
-        self._hub.carry_out(scheduler.on_returned(self.node, frame.lease, frame.job, unstarted.ranges(), self._hub.now()))
+        self._hub.carry_out(
+            scheduler.on_returned(self.node, frame.lease, frame.job, unstarted.ranges(), self._hub.now())
+        )
 
     def _task_broke(self, frame: TaskBroke) -> None:
         assert self.node is not None

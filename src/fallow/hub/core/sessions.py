@@ -32,6 +32,9 @@ class SessionBook:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def has(self, session_id: SessionId) -> bool:
+        return session_id in self._sessions
+
     def get(self, session_id: SessionId, owner: str) -> Session:
         """Return the session, made if it is new; one of another owner is never returned."""
         session = self._sessions.get(session_id)
