@@ -55,6 +55,10 @@ class BatchSizer:
             count = min(count, int(TARGET_BYTES / self._task_bytes))
         return max(count, 1)
 
+    def expected_s(self, tasks: int) -> float:
+        """Return how long a batch of so many tasks should take; what is known is the mean."""
+        return tasks * self._task_s
+
     def may_send_early(self) -> bool:
         """Whether a slot may be sent a batch while it works on another."""
         return self._measured > 1 and self._task_s < EARLY_TASK_S and self._slowest_s < EARLY_SLOWEST_S

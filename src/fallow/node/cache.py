@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest
+from fallow.node import platform
 
 HASH_STEP_BYTES = 1 << 20
 
@@ -111,7 +112,7 @@ class BlobCache:
             if self._held_bytes <= self._limit_bytes:
                 return
             if not is_needed(digest):
-                (self._folder / digest).unlink(missing_ok=True)
+                platform.remove_mapped(self._folder / digest)
                 self.release(digest)
 
     def _note(self, digest: Digest, size: int) -> None:

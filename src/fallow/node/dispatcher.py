@@ -20,6 +20,7 @@ from fallow.model.job import JobSpec
 from fallow.model.lease import HeldLease, Lease, RunningTask
 from fallow.model.page import InputPage, ResultPage
 from fallow.model.ranges import Range, RangeSet
+from fallow.node.enforcer import Enforcer
 from fallow.node.lease_queue import LeaseQueue, QueuedLease
 from fallow.node.node_job import NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
@@ -27,12 +28,8 @@ from fallow.node.page_shelf import PageShelf, ShelvedPage
 from fallow.node.settings import NodeSettings
 from fallow.node.slots import Batch, Slot, SlotPool
 
-CANCEL_GRACE_S = 0.02
-"""A cancelled task may end by itself for so long before its slot is killed: a new slot costs more."""
 ASK_AGAIN_S = 5.0
 """An input page or a spec that was asked for is asked for again after this."""
-LOADING_CHECK_S = 0.25
-"""How often a slot that is loading a job with a timeout is looked at."""
 FAILURES_PER_PAGE = 1000
 
 _Head = tuple[str | None, int, tuple[int, ...] | None, tuple[tuple[int, str, str, str, int], ...]]
@@ -86,6 +83,7 @@ class Dispatcher:
         self.pool = SlotPool(
             settings, self, self._results_folder, settings.folder / "slots" if settings.spool else None
         )
+        self._enforcer = Enforcer(self.pool, self._queue)
 
     def open(self) -> None:
         self._sources_folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +92,7 @@ class Dispatcher:
     def close(self) -> None:
         for task in self._preparing:
             task.cancel()
+        self._enforcer.close()
         self.pool.close()
 
     # --- what the hub tells ---
@@ -151,7 +150,7 @@ class Dispatcher:
             for batch in touched:
                 batch.cancelled = True
             if touched:
-                asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._enforce_cancel, slot)
+                self._enforcer.cancelled(slot)
         self.dispatch()
 
     def forget(self, job: JobId) -> None:
@@ -383,7 +382,12 @@ class Dispatcher:
             return None
         if job.sizer.may_send_early():
             for slot in self.pool:
-                if len(slot.batches) == 1 and slot.batches[0].job_number == job.number and slot.end_reason is None:
+                if (
+                    len(slot.batches) == 1
+                    and slot.batches[0].job_number == job.number
+                    and slot.end_reason is None
+                    and not slot.is_cut
+                ):
                     return slot
         return None
 
@@ -399,7 +403,8 @@ class Dispatcher:
     ) -> None:
         spec = job.spec
         parts = slot.forgets
-        batch = Batch(queued.lease.id, spec.id, job.number, start, stop)
+        slot.runs += 1
+        batch = Batch(slot.runs, queued.lease.id, spec.id, job.number, start, stop)
         if job.number not in slot.jobs:
             slot.jobs.add(job.number)
             slot.sources.update(spec.sources)
@@ -416,15 +421,15 @@ class Dispatcher:
                 parts.append(job.page_message(shelved, path, refs))
             if shelved.page.blob is not None and stop == shelved.page.stop:
                 batch.last_of_page = number
-        parts.append(job.run_message(start, stop, number))
+        parts.append(job.run_message(start, stop, number, batch.number))
         batch.cores, batch.memory_bytes = queued.cores, queued.memory_bytes
         batch.timeout_s = spec.timeout_s
+        batch.expected_s = job.sizer.expected_s(stop - start)
         batch.since = time.monotonic()
         slot.batches.append(batch)
         slot.process.write(parts[0] if len(parts) == 1 else b"".join(parts))
         slot.forgets = []
-        if spec.timeout_s is not None and slot.timer is None:
-            self._watch_timeout(slot, spec.timeout_s)
+        self._enforcer.sent(slot, batch)
 
     # --- what slots say ---
 
@@ -453,6 +458,24 @@ class Dispatcher:
         self._owner.finished(batch.lease, batch.job, page, path, at_once=ended or not self.is_busy)
         if self._shelf.is_over:
             self._trim()
+        if not self.is_busy:
+            self._owner.settled()
+
+    def slot_gave(self, slot: Slot, number: int, at: int) -> None:
+        """Put back what a slot has not begun: it was asked to give it up, as its batch overstays."""
+        for batch in list(slot.batches):
+            if number < batch.number <= slot.cut_to:
+                slot.batches.remove(batch)
+                self._queue.requeue(batch.lease, batch.start, batch.stop)
+            elif batch.number == number and at != batch.stop:
+                if batch is not slot.batches[0] or not batch.next <= at < batch.stop:
+                    slot.end("faulty")
+                    return
+                self._queue.requeue(batch.lease, at, batch.stop)
+                batch.stop, batch.last_of_page = at, -1
+                if batch.next == at:  # its results came first
+                    self._batch_ended(slot, batch, self._jobs.get(batch.job))
+        self.dispatch()
         if not self.is_busy:
             self._owner.settled()
 
@@ -557,39 +580,6 @@ class Dispatcher:
 
     def slots_unavailable(self, reason: str | None) -> None:
         self._owner.slots_unavailable(reason)
-
-    # --- timers ---
-
-    def _watch_timeout(self, slot: Slot, wait_s: float) -> None:
-        slot.timer = asyncio.get_running_loop().call_later(wait_s, self._check_timeout, slot)
-
-    def _check_timeout(self, slot: Slot) -> None:
-        slot.timer = None
-        if slot.process.is_dead or slot.end_reason is not None:
-            return
-        timed = next((batch for batch in slot.batches if batch.timeout_s is not None), None)
-        if timed is None or timed.timeout_s is None:
-            return
-        index, started_ns = slot.process.running_index, slot.process.started_ns
-        if timed is not slot.batches[0] or index < 0 or started_ns == 0:
-            self._watch_timeout(slot, min(LOADING_CHECK_S, timed.timeout_s))
-            return
-        left_s = timed.timeout_s - (time.monotonic_ns() - started_ns) / 1e9
-        if left_s <= 0:
-            slot.end("timeout", index)
-        else:
-            self._watch_timeout(slot, left_s)
-
-    def _enforce_cancel(self, slot: Slot) -> None:
-        if slot.process.is_dead or not slot.batches or not any(batch.cancelled for batch in slot.batches):
-            return
-        head = slot.batches[0]
-        queued = self._queue.get(head.lease)
-        index = max(slot.process.running_index, head.next)
-        if head.cancelled and (queued is None or index not in queued.running):
-            slot.end("cancelled")
-        else:
-            asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._enforce_cancel, slot)
 
     def _trim(self) -> None:
         needed: dict[JobId, RangeSet] = {}

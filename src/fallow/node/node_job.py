@@ -63,8 +63,8 @@ class NodeJob:
         data = b"" if path is not None else page.data or b""
         return self._message(PAGE, head, data, (page.start, page.stop), shelved.number)
 
-    def run_message(self, start: int, stop: int, page: int) -> bytes:
-        return HEADER.pack(RUN, self.number, 0, start, stop, page, 0)
+    def run_message(self, start: int, stop: int, page: int, number: int) -> bytes:
+        return HEADER.pack(RUN, self.number, 0, start, stop, page, number)
 
     def forget_message(self, page: int = -1) -> bytes:
         """Build what makes a slot drop a page, or the whole job."""

@@ -8,13 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
 from fallow.model.errors import StateInUse
+from fallow.node.channel import ChannelKind
+
+if TYPE_CHECKING:
+    import resource
 
 IS_WINDOWS = sys.platform == "win32"
 
@@ -25,11 +29,130 @@ KILL_WAIT_S = 2.0
 """How long `end_leftovers` waits for what it has killed to be gone."""
 
 
-def group_arguments() -> dict[str, bool | int]:
-    """Return what makes `subprocess.Popen` start a process group of its own."""
-    if IS_WINDOWS:
-        return {"creationflags": 0x00000200}  # CREATE_NEW_PROCESS_GROUP
-    return {"start_new_session": True}
+def _can_watch_processes() -> bool:
+    """Whether the event loop can be told of a process's end by a descriptor (Linux from 5.3, unless a sandbox forbids)."""
+    if sys.platform != "linux":
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+CHANNEL: ChannelKind = "watched" if _can_watch_processes() else "threaded"
+"""How slots are connected, unless the settings say otherwise."""
+
+
+# --- processes and what they start --------------------------------------------------------------
+
+
+def spawn(
+    command: Sequence[str], pipes: tuple[int, int, int, int], environment: Mapping[str, str], folder: Path | None
+) -> "subprocess.Popen[bytes]":
+    """Start a slot: a process in a group of its own. pipes: its fds 0, 1 and 2, and its control pipe, which is named in
+    one more argument. Raises OSError.
+    """
+    inward, outward, noise, control = pipes
+    arguments: dict[str, Any]
+    if sys.platform == "win32":
+        import msvcrt
+
+        handle = msvcrt.get_osfhandle(control)
+        os.set_handle_inheritable(handle, True)
+        startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        arguments = {"startupinfo": startup, "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    else:
+        handle = control
+        arguments = {"pass_fds": (control,), "start_new_session": True}
+    return subprocess.Popen(
+        [*command, str(handle)], stdin=inward, stdout=outward, stderr=noise, cwd=folder, env=environment, **arguments
+    )
+
+
+if sys.platform == "win32":
+    import ctypes
+    from ctypes import wintypes
+
+    _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+    _kernel.CreateJobObjectW.restype = wintypes.HANDLE
+    _kernel.CreateJobObjectW.argtypes = [wintypes.LPVOID, wintypes.LPCWSTR]
+    _kernel.SetInformationJobObject.argtypes = [wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD]
+    _kernel.AssignProcessToJobObject.argtypes = [wintypes.HANDLE, wintypes.HANDLE]
+    _kernel.TerminateJobObject.argtypes = [wintypes.HANDLE, wintypes.UINT]
+    _kernel.CloseHandle.argtypes = [wintypes.HANDLE]
+    _KILL_ON_JOB_CLOSE = 0x2000
+    _EXTENDED_LIMIT_INFORMATION = 9
+
+    class _BasicLimits(ctypes.Structure):
+        _fields_ = [
+            ("PerProcessUserTimeLimit", ctypes.c_int64),
+            ("PerJobUserTimeLimit", ctypes.c_int64),
+            ("LimitFlags", wintypes.DWORD),
+            ("MinimumWorkingSetSize", ctypes.c_size_t),
+            ("MaximumWorkingSetSize", ctypes.c_size_t),
+            ("ActiveProcessLimit", wintypes.DWORD),
+            ("Affinity", ctypes.c_size_t),
+            ("PriorityClass", wintypes.DWORD),
+            ("SchedulingClass", wintypes.DWORD),
+        ]
+
+    class _ExtendedLimits(ctypes.Structure):
+        _fields_ = [
+            ("BasicLimitInformation", _BasicLimits),
+            ("IoInfo", ctypes.c_uint64 * 6),
+            ("ProcessMemoryLimit", ctypes.c_size_t),
+            ("JobMemoryLimit", ctypes.c_size_t),
+            ("PeakProcessMemoryUsed", ctypes.c_size_t),
+            ("PeakJobMemoryUsed", ctypes.c_size_t),
+        ]
+
+    class ProcessTree:
+        """A process and all that it starts, in a job object: they end with the last handle to it, so with the agent."""
+
+        def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+            self._pid = process.pid
+            self._job = _kernel.CreateJobObjectW(None, None)
+            limits = _ExtendedLimits()
+            limits.BasicLimitInformation.LimitFlags = _KILL_ON_JOB_CLOSE
+            _kernel.SetInformationJobObject(
+                self._job, _EXTENDED_LIMIT_INFORMATION, ctypes.byref(limits), ctypes.sizeof(limits)
+            )
+            _kernel.AssignProcessToJobObject(self._job, int(process._handle))  # psutil's list of children is the net
+
+        def kill(self) -> None:
+            """Kill all of them. Returns at once."""
+            if not _kernel.TerminateJobObject(self._job, 1):
+                kill_tree(self._pid)
+
+        def kill_rest(self) -> None:
+            """The process has ended: kill what it has started."""
+            _kernel.TerminateJobObject(self._job, 1)
+
+        def close(self) -> None:
+            _kernel.CloseHandle(self._job)
+
+else:
+
+    class ProcessTree:
+        """A process that leads a group, and all that it starts."""
+
+        def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+            self._pid = process.pid
+            self._has_ended = False
+
+        def kill(self) -> None:
+            """Kill all of them. Returns at once."""
+            if not self._has_ended:
+                kill_tree(self._pid)
+
+        def kill_rest(self) -> None:
+            """The process has ended: kill what it has started and what is in its group still."""
+            self._has_ended = True
+            kill_group(self._pid)
+
+        def close(self) -> None:
+            pass
 
 
 def kill_tree(pid: int) -> None:
@@ -45,12 +168,12 @@ def kill_tree(pid: int) -> None:
 
 def kill_group(pid: int) -> None:
     """Kill the process group that `pid` leads, or what is left of it after its leader died."""
-    if IS_WINDOWS:
+    if sys.platform == "win32":
         with contextlib.suppress(psutil.Error):
             psutil.Process(pid).kill()
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def start_time(pid: int) -> float | None:
@@ -101,26 +224,48 @@ def reap(process: "subprocess.Popen[bytes]") -> tuple[int, int] | None:
     if pid == 0:
         return None
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return process.returncode, _peak_bytes(usage)
+
+
+def wait(process: "subprocess.Popen[bytes]") -> tuple[int, int]:
+    """Wait for a child's end, in a thread: what `reap` returns."""
+    if IS_WINDOWS or not hasattr(os, "wait4"):
+        return process.wait(), 0
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:
+        return process.wait(), 0
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, _peak_bytes(usage)
 
 
 def own_peak_memory() -> int:
     """Return this process's peak memory in bytes, which Linux counts to its children too until they exceed it."""
-    if IS_WINDOWS:
+    if sys.platform == "win32":
         return 0
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return _peak_bytes(resource.getrusage(resource.RUSAGE_SELF))
 
 
-def open_exit_fd(pid: int) -> int | None:
-    """Return a file descriptor that becomes readable when the process ends, where the system has such things."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
+def _peak_bytes(usage: "resource.struct_rusage") -> int:
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def open_exit_fd(pid: int) -> int:
+    """Return a file descriptor that becomes readable when the process ends. For CHANNEL "watched" only; raises OSError."""
+    if sys.platform != "linux":
+        raise OSError("this system has no descriptors of processes")
+    return os.pidfd_open(pid)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def remove_mapped(path: Path) -> None:
+    """Delete a file that processes have mapped, where the system allows it; else nothing: it is deleted when it is free."""
+    with contextlib.suppress(PermissionError):
+        path.unlink(missing_ok=True)
 
 
 def lock_file(path: Path) -> IO[bytes]:

@@ -5,6 +5,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from fallow.node import platform
+from fallow.node.channel import ChannelKind
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
@@ -32,5 +35,7 @@ class NodeSettings:
     """Working directory of slots; the agent's own if None."""
     cache_bytes: int = 10 << 30
     """Blobs kept on disk for later use."""
+    channel: ChannelKind = platform.CHANNEL
+    """How slots are connected; another than the system's best is for tests."""
     reserve_bytes: int = 256 << 20
     """Below this much free space in `folder` the node takes no new leases."""

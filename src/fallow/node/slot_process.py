@@ -1,16 +1,8 @@
-"""One slot as its agent sees it: the process, its pipe and its shared counter. Knows nothing of leases or links.
+"""One slot as its agent sees it: its messages, its output and its shared counter. Knows nothing of leases or links."""
 
-The slot's pipe is watched directly by the event loop and what arrives is handled where it is read: a result is on its
-way to the hub before the loop turns again.
-"""
-
-import asyncio
 import contextlib
 import mmap
 import os
-import socket
-import subprocess
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +12,12 @@ import cloudpickle
 import fallow.slot
 from fallow.model.page import INLINE_BYTES
 from fallow.node import environment, platform
+from fallow.node.channel import ChannelKind, open_channel
 from fallow.slot.protocol import (
     COUNTER_BYTES,
+    CUT,
     DONE,
+    GAVE,
     HEADER,
     MAX_BODY_BYTES,
     MAX_PRINTED_BYTES,
@@ -33,9 +28,6 @@ from fallow.slot.protocol import (
     STARTED_NS,
 )
 
-READ_BYTES = 1 << 18
-NOISE_BYTES = 1 << 16
-CLOSE_WAIT_S = 2.0
 TAIL_BYTES = 4 * 1024
 """Output of the running task that is kept for the report of its crash."""
 
@@ -51,6 +43,10 @@ class SlotOwner(Protocol):
         self, slot: "SlotProcess", key: int, numbers: tuple[int, int, int, int], body: memoryview
     ) -> None: ...
 
+    def slot_gave(self, slot: "SlotProcess", number: int, at: int) -> None:
+        """Answer to `cut`: run `number`, the last that has begun, ends at index `at`; what was sent later is dropped."""
+        ...
+
     def slot_printed(self, slot: "SlotProcess", entries: Sequence[tuple[int, str]]) -> None: ...
 
     def slot_faulty(self, slot: "SlotProcess") -> None:
@@ -65,10 +61,9 @@ class SlotOwner(Protocol):
 class SlotProcess:
     """A worker process."""
 
-    def __init__(self, owner: SlotOwner, number: int, cores: int) -> None:
+    def __init__(self, owner: SlotOwner, number: int, cores: int, channel: ChannelKind) -> None:
         self.number = number
         self.cores = cores
-        self.pid = 0
         self.is_ready = False
         self.is_dead = False
         self.is_killed = False
@@ -76,125 +71,71 @@ class SlotProcess:
         self.last_index = -1
         """The task last seen running: output that comes late is its."""
         self._owner = owner
-        self._loop: asyncio.AbstractEventLoop
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: socket.socket
-        self._noise = -1
-        self._exit_fd: int | None = None
-        self._counter: memoryview
+        self._channel = open_channel(channel, self)
+        self._mapped: mmap.mmap | None = None
+        self._counter = memoryview(bytes(COUNTER_BYTES)).cast("Q")
         self._counter_path: Path
         self._inbox = bytearray()
-        self._outbox = bytearray()
         self._tail = b""
         self._tail_index = -1
         self._noise_bytes = 0
-        self._memory_floor = 0
+
+    @property
+    def pid(self) -> int:
+        return self._channel.pid
 
     # --- life ---
 
     def start(self, python: str, folder: Path, work_folder: Path | None) -> None:
         """Start the process. folder: where it puts large results. Raises OSError if it can't be started."""
-        self._loop = asyncio.get_running_loop()
         self._counter_path = folder / f"counter-{self.number}"
         self._counter_path.write_bytes(bytes(COUNTER_BYTES))
         with self._counter_path.open("r+b") as file:
-            self._counter = memoryview(mmap.mmap(file.fileno(), COUNTER_BYTES)).cast("Q")
-        ours, theirs = socket.socketpair()
-        noise, noise_end = os.pipe()
-        self._memory_floor = platform.own_peak_memory()
+            self._mapped = mmap.mmap(file.fileno(), COUNTER_BYTES)
+        self._counter = memoryview(self._mapped).cast("Q")
+        command = [
+            python,
+            "-P",
+            str(SLOT_PROGRAM),
+            str(self._counter_path),
+            str(folder),
+            str(INLINE_BYTES),
+            str(Path(cloudpickle.__file__).parent.parent),
+            str(os.getpid()),
+        ]
         try:
-            self._process = subprocess.Popen(
-                [
-                    python,
-                    "-P",
-                    str(SLOT_PROGRAM),
-                    str(self._counter_path),
-                    str(folder),
-                    str(INLINE_BYTES),
-                    str(Path(cloudpickle.__file__).parent.parent),
-                    str(os.getpid()),
-                ],
-                stdin=theirs,
-                stdout=theirs,
-                stderr=noise_end,
-                cwd=work_folder,
-                env=environment.of_slot(os.environ, self.cores),
-                **platform.group_arguments(),  # type: ignore[call-overload, unused-ignore]
-            )
+            self._channel.start(command, environment.of_slot(os.environ, self.cores), work_folder)
         except OSError:
-            ours.close()
-            os.close(noise)
-            self._counter_path.unlink(missing_ok=True)
+            self._release()
             raise
-        finally:
-            theirs.close()
-            os.close(noise_end)
-        self.pid = self._process.pid
-        self._pipe, self._noise = ours, noise
-        ours.setblocking(False)
-        os.set_blocking(noise, False)
-        self._loop.add_reader(ours.fileno(), self._readable)
-        self._loop.add_reader(noise, self._drain_noise)
-        self._watch_exit()
-
-    def _watch_exit(self) -> None:
-        self._exit_fd = platform.open_exit_fd(self.pid)
-        if self._exit_fd is not None:
-            self._loop.add_reader(self._exit_fd, self._exited)
-            return
-        loop, process = self._loop, self._process
-        assert process is not None
-
-        def wait() -> None:
-            process.wait()
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._exited)
-
-        threading.Thread(target=wait, name=f"fallow-slot-{self.number}", daemon=True).start()
 
     def kill(self) -> None:
         """End the process and everything it started. `slot_died` follows."""
         if not self.is_dead and not self.is_killed:
             self.is_killed = True
-            platform.kill_tree(self.pid)
+            self._channel.kill()
 
     def close(self) -> None:
         """End it without telling the owner: the agent stops."""
-        if self.is_dead or self._process is None:
-            return
-        if not self.is_killed:
-            platform.kill_tree(self.pid)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel dies when that lets it
-            self._process.wait(CLOSE_WAIT_S)
-        self._release()
+        if not self.is_dead:
+            self._channel.close()
+            self._release()
 
-    def _exited(self) -> None:
-        if self.is_dead or self._process is None:
-            return
-        ended = platform.reap(self._process)
-        if ended is None:
-            return
-        status, peak = ended
-        if peak > self._memory_floor:
-            self.peak_memory_bytes = peak
-        platform.kill_group(self.pid)  # what the task had started
-        while self._readable():
-            pass
-        self._drain_noise()
+    def channel_ended(self, status: int, peak_memory_bytes: int) -> None:
+        self.peak_memory_bytes = peak_memory_bytes or None
         self._release()
         self._owner.slot_died(self, *platform.describe_exit(status))
 
     def _release(self) -> None:
         self.is_dead = True
-        self._loop.remove_reader(self._pipe.fileno())
-        self._loop.remove_writer(self._pipe.fileno())
-        self._loop.remove_reader(self._noise)
-        self._pipe.close()
-        os.close(self._noise)
-        if self._exit_fd is not None:
-            self._loop.remove_reader(self._exit_fd)
-            os.close(self._exit_fd)
-        self._counter_path.unlink(missing_ok=True)
+        if self._mapped is not None:
+            last = self._counter
+            self._counter = memoryview(bytes(last)).cast("Q")  # it tells still which task it died of
+            last.release()
+            with contextlib.suppress(BufferError):
+                self._mapped.close()
+            self._mapped = None
+        platform.remove_mapped(self._counter_path)
 
     # --- the counter ---
 
@@ -216,57 +157,24 @@ class SlotProcess:
 
     def write(self, data: bytes) -> None:
         """Send messages; never blocks."""
-        if self.is_dead:
-            return
-        if self._outbox:
-            self._outbox += data
-            return
-        try:
-            sent = self._pipe.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # it has died; that is noticed elsewhere
-        if sent < len(data):
-            self._outbox += data[sent:]
-            self._loop.add_writer(self._pipe.fileno(), self._writable)
+        self._channel.write(data)
 
-    def _writable(self) -> None:
-        try:
-            sent = self._pipe.send(self._outbox)
-        except BlockingIOError:
-            return
-        except OSError:
-            sent = len(self._outbox)
-        del self._outbox[:sent]
-        if not self._outbox:
-            self._loop.remove_writer(self._pipe.fileno())
+    def cut(self, number: int) -> None:
+        """Ask for all tasks back that have not begun, of the runs up to this number; `slot_gave` follows."""
+        self._channel.write_control(HEADER.pack(CUT, 0, 0, number, 0, 0, 0))
 
     # --- reading ---
 
-    def _readable(self) -> bool:
-        """Handle all messages that have come; return whether there may be more."""
-        if self.is_dead:
-            return False
-        try:
-            data = self._pipe.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._pipe.fileno())  # its end shows in `_exited`
-            return False
+    def channel_data(self, data: bytes) -> None:
         if self._inbox:
             self._inbox += data
             if not self._is_complete():
-                return True
+                return
             data = bytes(self._inbox)
             self._inbox.clear()
         used = self._handle(memoryview(data))
         if used < len(data):
             self._inbox += data[used:]
-        return True
 
     def _is_complete(self) -> bool:
         """Whether the inbox has at least one whole message, so that it is not copied in vain."""
@@ -278,7 +186,7 @@ class SlotProcess:
         at, end = 0, data.nbytes
         while end - at >= HEADER.size:
             kind, key, length, a, b, c, d = HEADER.unpack_from(data, at)
-            if length > MAX_BODY_BYTES or kind not in {READY, DONE, PRINTED}:
+            if length > MAX_BODY_BYTES or kind not in {READY, DONE, PRINTED, GAVE}:
                 self._owner.slot_faulty(self)
                 return end
             stop = at + HEADER.size + length
@@ -287,14 +195,16 @@ class SlotProcess:
             body = data[at + HEADER.size : stop]
             at = stop
             if kind == DONE:
-                self._drain_noise()
+                self._channel.drain_noise()
                 self.last_index = b - 1
                 self._owner.slot_done(self, key, (a, b, c, d), body)
             elif kind == PRINTED:
                 self._printed(body)
+            elif kind == GAVE:
+                self._owner.slot_gave(self, a, b)
             else:
                 self.is_ready = True
-                self._counter_path.unlink(missing_ok=True)  # both ends have it mapped
+                platform.remove_mapped(self._counter_path)  # both ends have it
                 self._owner.slot_ready(self)
         return at
 
@@ -310,19 +220,8 @@ class SlotProcess:
             entries.append((index, text.decode("utf-8", "replace")))
         self._owner.slot_printed(self, entries)
 
-    def _drain_noise(self) -> None:
-        """Take what was written to fd 1 and 2, by the task's children or C code, as output of the running task."""
-        if self.is_dead:
-            return
-        try:
-            text = os.read(self._noise, NOISE_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            text = b""
-        if not text:
-            self._loop.remove_reader(self._noise)
-            return
+    def channel_noise(self, text: bytes) -> None:
+        """Take it as output of the running task."""
         index = self.running_index
         if index < 0:
             index = self.last_index

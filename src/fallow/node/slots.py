@@ -26,7 +26,9 @@ EndReason = Literal["timeout", "cancelled", "recycled", "faulty"]
 class Batch:
     """Tasks [start, stop) of a lease, in a slot; those before `next` are done."""
 
-    def __init__(self, lease: LeaseId, job: JobId, job_number: int, start: int, stop: int) -> None:
+    def __init__(self, number: int, lease: LeaseId, job: JobId, job_number: int, start: int, stop: int) -> None:
+        """number: of the run in its slot, from 1 on."""
+        self.number = number
         self.lease = lease
         self.job = job
         self.job_number = job_number
@@ -37,6 +39,7 @@ class Batch:
         self.memory_bytes = 0
         self.timeout_s: float | None = None
         self.is_first = False
+        self.expected_s = 0.0
         self.since = 0.0
         self.ran_s = 0.0
         self.result_bytes = 0
@@ -52,6 +55,10 @@ class Slot:
     def __init__(self, process: SlotProcess) -> None:
         self.process = process
         self.batches: deque[Batch] = deque()
+        self.runs = 0
+        """Batches that it was ever sent."""
+        self.cut_to = 0
+        """It was asked to give back what had not begun of its batches up to this number."""
         self.jobs: set[int] = set()
         self.pages: set[int] = set()
         self.sources: dict[str, Digest] = {}
@@ -68,8 +75,14 @@ class Slot:
         return self.process.is_ready and not self.batches and self.end_reason is None and not self.process.is_dead
 
     @property
-    def is_fresh(self) -> bool:
-        return not self.jobs
+    def is_cut(self) -> bool:
+        """Whether it runs a batch that overstays: nothing more is put behind that."""
+        return bool(self.batches) and self.batches[0].number <= self.cut_to
+
+    def cut(self) -> None:
+        """Ask for everything back that it has not begun."""
+        self.cut_to = self.runs
+        self.process.cut(self.runs)
 
     def end(self, reason: EndReason, index: int = -1) -> None:
         """Kill the process; the owner hears of its death soon. index: the task that is to blame."""
@@ -84,6 +97,8 @@ class PoolOwner(Protocol):
     def slot_ready(self) -> None: ...
 
     def slot_done(self, slot: Slot, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None: ...
+
+    def slot_gave(self, slot: Slot, number: int, at: int) -> None: ...
 
     def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, str]]) -> None: ...
 
@@ -148,7 +163,7 @@ class SlotPool:
         if self._is_closed:
             return
         self._numbers += 1
-        process = SlotProcess(self, self._numbers, cores)
+        process = SlotProcess(self, self._numbers, cores, self._settings.channel)
         try:
             process.start(self._settings.python, self._folder, self._settings.work_folder)
         except OSError as error:
@@ -187,6 +202,9 @@ class SlotPool:
 
     def slot_done(self, process: SlotProcess, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None:
         self._owner.slot_done(self._slots[process], key, numbers, body)
+
+    def slot_gave(self, process: SlotProcess, number: int, at: int) -> None:
+        self._owner.slot_gave(self._slots[process], number, at)
 
     def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, str]]) -> None:
         self._owner.slot_printed(self._slots[process], entries)

@@ -24,6 +24,7 @@ from fallow.slot.protocol import (
     COUNTER_BYTES,
     DONE,
     FORGET,
+    GAVE,
     HEADER,
     LOAD,
     PAGE,
@@ -33,11 +34,12 @@ from fallow.slot.protocol import (
     RUNNING,
     STARTED_NS,
 )
+from fallow.slot.turn import Turn
 
 READ_BYTES = 1 << 16
 
 
-def run(counter_path: str, results_folder: str, inline_bytes: int, parent: int) -> None:
+def run(counter_path: str, results_folder: str, inline_bytes: int, parent: int, control: str) -> None:
     """Be a slot until the agent closes the pipe."""
     inward, outward = _take_pipes()
     if hasattr(signal, "SIGINT"):
@@ -45,7 +47,7 @@ def run(counter_path: str, results_folder: str, inline_bytes: int, parent: int) 
     faulthandler.enable(2)
     with open(counter_path, "r+b") as file:  # noqa: PTH123
         counter = memoryview(mmap.mmap(file.fileno(), COUNTER_BYTES)).cast("Q")
-    Slot(inward, outward, counter, results_folder, inline_bytes).serve(parent)
+    Slot(inward, outward, counter, results_folder, inline_bytes).serve(parent, lifeline.open_control(control))
     lifeline.end_group()
 
 
@@ -68,19 +70,22 @@ class Slot:
         self._counter = counter
         self._results_folder = results_folder
         self._inline_bytes = inline_bytes
+        self._control = -1
         self._written = 0
         self._write_lock = threading.RLock()
+        self._turn = Turn()
         self._jobs: dict[int, SlotJob] = {}
         self._refs = Refs()
         self._output = Output(self._send_printed, counter)
 
-    def serve(self, parent: int) -> None:
+    def serve(self, parent: int, control: int) -> None:
         """Answer messages until the pipe ends."""
+        self._control = control
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave_to_parent)
         self._output.install()
         refs.install(self._refs.load)
-        lifeline.hold(self._inward, parent)
+        lifeline.hold(control, parent, self._cut)
         self._send(READY, 0, (os.getpid(), 0, 0, 0))
         self._warm_up()
         pipe = os.fdopen(self._inward, "rb", READ_BYTES)
@@ -88,7 +93,8 @@ class Slot:
         while len(header := pipe.read(header_bytes)) == header_bytes:
             kind, key, length, a, b, c, d = HEADER.unpack(header)
             if kind == RUN:
-                self._run(key, a, b, c)
+                if self._turn.begin(d, a, b):
+                    self._run(key, a, b, c)
             else:
                 self._note(kind, key, _body(pipe, length), (a, b, c, d))
 
@@ -126,27 +132,30 @@ class Slot:
         self._counter[STARTED_NS] = 0
         self._counter[RUNNING] = start + 1
         job = self._jobs[key]
+        turn = self._turn
         batch = Batch(start)
         try:
             pipeline = job.pipeline()
             batch.begin()
             for first, items in job.segments(page, start, stop):
-                at, left = first, iter(items)
-                end = first + len(items)
-                while at < end:
+                left, at = turn.enter(first, items), first
+                if left is None:
+                    break
+                while True:
                     try:
                         pipeline.run(left, at, self._counter, batch.values, batch.kept, batch.fail)
-                        batch.ran(at, end)
-                        at = end
                     except PageFull:
                         done = self._counter[RUNNING]
                         batch.ran(at, done)
                         at = done
                         self._finish(key, job, pipeline, batch, at)
                         batch = Batch(at)
-            self._finish(key, job, pipeline, batch, stop)
+                    else:
+                        batch.ran(at, turn.leave())
+                        break
+            self._finish(key, job, pipeline, batch, turn.end())
         except BaseException as error:
-            self._fail_rest(key, batch.rest(), stop, error)
+            self._fail_rest(key, batch.rest(), turn.end(), error)
         self._counter[RUNNING] = 0
 
     def _finish(self, key: int, job: SlotJob, pipeline: Pipeline, batch: "Batch", stop: int) -> None:
@@ -240,6 +249,10 @@ class Slot:
 
     # --- sending ---
 
+    def _cut(self, number: int) -> None:
+        """Give back what has not begun. Called in the lifeline's thread."""
+        self._send(GAVE, 0, (*self._turn.cut(number), 0, 0))
+
     def _send_printed(self, body: bytes) -> None:
         self._send(PRINTED, 0, (0, 0, 0, 0), body)
 
@@ -258,6 +271,7 @@ class Slot:
         self._write_lock = threading.RLock()
         os.close(self._outward)
         os.close(self._inward)
+        os.close(self._control)
         self._outward = -1
         self._output.forked()
 
@@ -293,6 +307,8 @@ class Batch:
 
     def ran(self, start: int, stop: int) -> None:
         """Note that these tasks have run."""
+        if start == stop:
+            return
         if self._ran and self._ran[-1][1] == start:
             start = self._ran.pop()[0]
         self._ran.append((start, stop))

@@ -6,8 +6,12 @@ Agent to slot, on the slot's first fd 0:
             source folders, refs {digest: path}]`, then the function's bytes if they have no path. c = length of the JSON
     PAGE    inputs [a, b) of a job, page number d: body = JSON `[path or null, kept ranges or null, refs]`, then the page's bytes if they
             have no path. c = length of the JSON, 0 for none: bytes, all kept, no refs
-    RUN     run the tasks [a, b), whose inputs are in page number c (-1: the job counts)
+    RUN     run the tasks [a, b), whose inputs are in page number c (-1: the job counts). d = number of the run, from 1 on
     FORGET  the page number a; the whole job if a is -1
+
+Agent to slot, on the control pipe, so that it is heard while a task runs:
+
+    CUT     give back all tasks that have not begun of the runs up to number a
 
 Slot to agent, on the slot's first fd 1:
 
@@ -17,6 +21,9 @@ Slot to agent, on the slot's first fd 1:
             [[index, type name, message, traceback, length of the pickled exception], …]]`, then the pickled exceptions, then
             the result page if it has no path. c = length of the JSON, 0 for none: bytes, all kept, no failures
     PRINTED output of tasks: body = (i64 index, u32 length, UTF-8 text), repeated
+    GAVE    answer to CUT: of run number a, the last that has begun, the tasks from index b on are given back (none, if
+            that is its end), and the later runs, up to the CUT's number, whole. No DONE names them; the DONE of the
+            tasks before b may come before this
 
 Everything in JSON, because the agent must not unpickle (or unmarshal) what user code can write.
 
@@ -31,8 +38,8 @@ import struct
 HEADER = struct.Struct("<B3xIIqqqq")
 """Kind, job key (the agent's number for a job in this slot), length of the body, and the numbers a, b, c, d."""
 
-LOAD, PAGE, RUN, FORGET = 1, 2, 3, 4
-READY, DONE, PRINTED = 5, 6, 7
+LOAD, PAGE, RUN, FORGET, CUT = 1, 2, 3, 4, 8
+READY, DONE, PRINTED, GAVE = 5, 6, 7, 9
 
 PRINTED_ENTRY = struct.Struct("<qI")
 

@@ -38,6 +38,7 @@ from fallow.model.job import Counting, JobSpec, Pages
 from fallow.model.lease import Lease
 from fallow.model.page import InputPage
 from fallow.model.ranges import RangeSet
+from fallow.node import platform
 from fallow.node.agent import Agent
 from fallow.node.settings import NodeSettings
 from fallow.slot import pages, pickling, refs
@@ -58,8 +59,9 @@ def pytest_pyfunc_call(pyfuncitem):
 class Hub:
     """Answers what a hub must answer, and records what it gets."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, channel=platform.CHANNEL):
         self.folder = folder
+        self.channel = channel
         self.link = None
         self.agent = None
         self.got = []
@@ -259,6 +261,7 @@ class Hub:
             "cores": 1,
             "memory_bytes": 1 << 33,
             "benchmark": False,
+            "channel": self.channel,
         }
         return NodeSettings(**(defaults | fields))
 
@@ -283,8 +286,25 @@ class Hub:
         await self.until(lambda: self.slots() and all(slot.process.is_ready for slot in self.slots()))
 
 
+CHANNELS = ["threaded"] if platform.CHANNEL == "threaded" else ["watched", "threaded"]
+
+
+def pytest_generate_tests(metafunc):
+    """Run the tests of modules that say so over each way to connect slots that this system has."""
+    if "hub" in metafunc.fixturenames and getattr(metafunc.module, "OVER_ALL_CHANNELS", False):
+        metafunc.parametrize("hub", CHANNELS, indirect=True)
+
+
+def forbidden(*_):
+    raise NotImplementedError("the Proactor loop of Windows has no such thing")
+
+
 @pytest.fixture
-def hub(tmp_path):
-    yield Hub(tmp_path)
+def hub(request, tmp_path, monkeypatch):
+    channel = getattr(request, "param", platform.CHANNEL)
+    if channel == "threaded":
+        for name in ("add_reader", "remove_reader", "add_writer", "remove_writer"):
+            monkeypatch.setattr(asyncio.SelectorEventLoop, name, forbidden)
+    yield Hub(tmp_path, channel)
     left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
     assert not left, f"left running: {left}"

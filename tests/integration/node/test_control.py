@@ -36,6 +36,7 @@ from fallow.node import agent as agent_module
 from fallow.node.agent import Agent
 
 pytestmark = pytest.mark.slow
+OVER_ALL_CHANNELS = True
 
 
 def gate(folder, name="gate"):
@@ -482,7 +483,7 @@ def test_it_runs_on_a_loop_in_another_thread_and_on_uvloop(hub):
 
     def run(runner):
         try:
-            runner(scenario(type(hub)(hub.folder)))
+            runner(scenario(type(hub)(hub.folder, hub.channel)))
         except BaseException as error:
             errors.append(error)
 

@@ -1,0 +1,55 @@
+"""Batches that run much longer than expected: what waits in them is taken back."""
+
+import operator
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+OVER_ALL_CHANNELS = True
+
+
+@pytest.mark.parametrize("kind", ["pages", "counting", "filter", "calls", "reduce"])
+async def test_tasks_that_wait_behind_a_slow_one_go_to_another_slot(hub, tmp_path, kind):
+    gate, started = tmp_path / "gate", tmp_path / "started"
+
+    def work(x):
+        if x == 700:
+            started.touch()
+            while not gate.exists():
+                time.sleep(0.01)
+        return x
+
+    match kind:
+        case "pages":
+            spec = hub.job(["map"], [work], range(2000))
+        case "counting":
+            spec = hub.job(["map"], [work])
+        case "filter":
+            spec = hub.job(["map", "filter"], [work, lambda x: x % 3], range(2000), page_items=300)
+        case "calls":
+            spec = hub.job(["call"], [work], calls=[((x,), {}) for x in range(2000)])
+        case "reduce":
+            spec = hub.job(["map", "reduce"], [work, operator.add], range(2000))
+    async with hub.node(slots=2, cores=2):
+        await hub.slots_ready()
+        hub.grant(spec, 0, 2000)
+        # All others are finished, or wait for the slow one as part of its batch's results, before that ends.
+        await hub.until(lambda: started.exists() and not unbegun(hub), lambda: unbegun(hub))
+        gate.touch()
+        await hub.finish(spec, 2000)
+    assert not hub.failures(spec)
+    pages_of_results = sorted((page.start, page.stop) for page in hub.result_pages(spec))
+    assert [start for start, _ in pages_of_results] == [0, *(stop for _, stop in pages_of_results[:-1])], "once each"
+    if kind == "reduce":
+        assert sum(hub.values(spec).values()) == sum(range(2000))
+    else:
+        expected = [x for x in range(2000) if kind != "filter" or x % 3]
+        assert hub.values(spec) == {x: x for x in expected}
+
+
+def unbegun(hub):
+    """Return what is unfinished above the slow task."""
+    held = hub.agent._dispatcher.held()
+    ranges = [(a, b) for each in held for a, b in zip(each.unfinished[::2], each.unfinished[1::2], strict=True)]
+    return [(max(a, 701), b) for a, b in ranges if b > 701]
