@@ -146,7 +146,7 @@ class AsyncGrid:
         return AsyncJob(self._opened.filter(function, iterable, **options))
 
     async def reduce(
-        self, op: Callable[[T, T], T], iterable: Iterable[T], initial: Any = _UNSET, /, **options: Any
+        self, op: Callable[[T, T], T], iterable: Iterable[T], /, initial: Any = _UNSET, **options: Any
     ) -> T:
         source: Iterable[T] = iterable._job if isinstance(iterable, AsyncJob) else iterable
         return await asyncio.to_thread(lambda: self._opened.reduce(op, source, initial, **options))

@@ -121,9 +121,15 @@ class Grid:
         return self._job("filter", function, _source(iterable), options)
 
     def reduce(
-        self, op: Callable[[T, T], T], iterable: Iterable[T], initial: Any = _UNSET, /, *, timeout: float | None = None,
+        self,
+        op: Callable[[T, T], T],
+        iterable: Iterable[T],
+        /,
+        initial: Any = _UNSET,
+        *,
+        timeout: float | None = None,
         **options: Any,
-    ) -> T:  # fmt: skip
+    ) -> T:
         """Fold items, or a job's results, with an associative `op`: in parts on the nodes, the parts here, in order.
 
         timeout: of each task, in seconds, as everywhere. Raises TypeError if there is nothing to fold and no `initial`.

@@ -65,6 +65,8 @@ def test_filter_and_reduce(grid):
     assert list(grid.filter(is_even, range(100))) == list(range(0, 100, 2))
     assert grid.reduce(operator.add, range(10_000)) == sum(range(10_000))
     assert grid.reduce(operator.add, range(10), 100) == 145
+    assert grid.reduce(operator.add, range(10), initial=100) == 145
+    assert grid.map(abs, range(10)).reduce(operator.add, initial=100) == 145
     assert grid.reduce(operator.add, ["a", "b", "c"]) == "abc"
     assert grid.reduce(operator.add, [], "start") == "start"
     with pytest.raises(TypeError):
