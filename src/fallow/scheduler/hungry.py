@@ -50,10 +50,9 @@ class HungryNodes:
 
     def first(self) -> "NodeState | None":
         """Return the best node."""
-        if self._ranks:
-            for negative in self._order:
-                for node in self._buckets[-negative].values():
-                    return node
+        for negative in self._order:
+            for node in self._buckets[-negative].values():
+                return node
         return None
 
     def best(self, limit: int, least_rank: int) -> "list[NodeState]":

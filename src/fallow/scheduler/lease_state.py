@@ -1,5 +1,6 @@
 """What the scheduler holds of one lease."""
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fallow.model.ids import LeaseId
@@ -55,11 +56,5 @@ class LeaseState:
         known = [(index, since) for index, since in self.running.items() if index in self.unfinished]
         if known:
             return known
-        tasks: list[tuple[int, float]] = []
-        for start, stop in self.unfinished.ranges():
-            tasks.extend(
-                (index, self.moved_mono) for index in range(start, min(stop, start + self.reserved - len(tasks)))
-            )
-            if len(tasks) >= self.reserved:
-                break
-        return tasks
+        indices = (index for start, stop in self.unfinished.ranges() for index in range(start, stop))
+        return [(index, self.moved_mono) for index in islice(indices, self.reserved)]

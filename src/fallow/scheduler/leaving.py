@@ -101,9 +101,8 @@ def heard(books: Books, node: NodeState, running: Sequence[RunningTask], listed:
 def reclaim(books: Books, lease: LeaseState) -> None:
     """The node does not have this lease: all that is left of it goes back."""
     give_back(books, lease, list(lease.unfinished.ranges()))
-    if lease.id in books.leases:
-        books.end_lease(lease)
-        lease.node.reserve()
+    books.end_lease(lease)
+    lease.node.reserve()
 
 
 def lose_node(books: Books, node: NodeState) -> None:
@@ -117,9 +116,8 @@ def lose_node(books: Books, node: NodeState) -> None:
     leases = list(node.leases.values())
     tasks = sum(len(lease.unfinished) for lease in leases)
     for lease in leases:
-        if lease.id in books.leases:  # unless its job ended with the lease before
-            blame(books, lease, strictly=False)
-        if lease.id in books.leases:
+        blame(books, lease, strictly=False)
+        if lease.id in books.leases:  # unless that ended its job
             reclaim(books, lease)
     books.vacated.pop(node.id, None)
     if node.info is not UNKNOWN:

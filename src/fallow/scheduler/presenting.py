@@ -30,8 +30,7 @@ def present(books: Books, node: NodeState, held: Sequence[HeldLease]) -> None:
         elif lease is None:
             _adopt(books, node, each, unfinished)
     for lease in [lease for lease in node.leases.values() if lease.id not in presented]:
-        if lease.id in books.leases:
-            blame(books, lease, strictly=True)
+        blame(books, lease, strictly=True)
         if lease.id in books.leases:
             reclaim(books, lease)
 

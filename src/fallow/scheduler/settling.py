@@ -39,8 +39,7 @@ def take_results(
     if lease is not None:
         lease.moved_mono = books.now
         lease.is_probe = False
-        if lease.id in books.leases:
-            books.shrink(lease)
+        books.shrink(lease)
     if stored:
         publish(books, job, stored, failures, node)
 
@@ -186,8 +185,8 @@ def give_back(books: Books, lease: LeaseState, ranges: Iterable[Range]) -> int:
 
 
 def fail_tasks(books: Books, job: JobState, lease: LeaseState | None, failures: Sequence[Failure]) -> None:
-    """Settle tasks with failures that the hub makes up: they come in pages without data, ascending by index."""
-    ordered = sorted((each for each in failures if each.index not in job.settled), key=lambda each: each.index)
+    """Settle unsettled tasks with failures that the hub makes up: in pages without data, ascending by index."""
+    ordered = sorted(failures, key=lambda each: each.index)
     size = books.settings.failures_per_page
     breaks = [at for at in range(1, len(ordered)) if ordered[at].index != ordered[at - 1].index + 1]
     edges = sorted({0, *breaks, *range(0, len(ordered), size), len(ordered)})
@@ -198,8 +197,7 @@ def fail_tasks(books: Books, job: JobState, lease: LeaseState | None, failures: 
         settle(books, job, lease, start, stop)
         job.note_failures(chunk, books.settings.kept_failures)
         stored.append(StoredPage(ResultPage(start, stop, kept=(), failures=tuple(chunk)), (start, stop)))
-    if stored:
-        publish(books, job, stored, ordered, NOBODY)
+    publish(books, job, stored, ordered, NOBODY)
 
 
 def publish(books: Books, job: JobState, stored: list[StoredPage], failures: list[Failure], node: NodeId) -> None:

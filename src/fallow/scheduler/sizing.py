@@ -28,7 +28,7 @@ def lease_size(books: Books, job: JobState, node: NodeState, room: int) -> tuple
     wanted = settings.target_lease_s * slots / each_s
     if is_shared:
         wanted = min(wanted, max(share / settings.factoring, settings.min_share_s * slots / each_s))
-    wanted = max(wanted, min(room, share))
+    wanted = min(max(wanted, min(room, share)), pending)
     most = settings.growth * max(job.times.measured, first)
     return max(1, int(min(wanted, most))), wanted > most
 

@@ -11,6 +11,7 @@ from fallow.model.job import JobProgress, JobSpec, Pages, ResultsOf
 from fallow.model.node import NodeInfo
 from fallow.model.node_view import NodeView
 from fallow.model.ranges import RangeSet
+from fallow.model.token import hash_secret, new_secret
 
 
 def test_a_uuid7_is_what_the_rfc_says():
@@ -65,6 +66,18 @@ def test_a_range_set_is_shown_and_can_not_be_hashed():
         hash(RangeSet())
     with pytest.raises(IndexError):
         RangeSet().first
+
+
+def test_a_secret_is_stored_as_its_digest():
+    first, second = new_secret(), new_secret()
+    assert first != second
+    assert len(hash_secret(first)) == 64
+    assert hash_secret(first) == hash_secret(first) != hash_secret(second)
+
+
+def test_a_range_set_is_not_iterable():
+    with pytest.raises(TypeError):
+        list(RangeSet([(0, 10**12)]))
 
 
 def test_numbers_that_do_not_pair_are_refused():

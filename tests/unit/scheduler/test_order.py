@@ -64,7 +64,8 @@ def test_tried_work_goes_before_fresh_work_of_its_priority(bench):
     assert bench("on_returned", "a", lease.id, "x", [(1, 2)]).grants == []
     page = ResultPage(0, 1, b"", elapsed_s=0.01)
     bench("on_results", "a", lease.id, "x", (page,))
-    assert bench.granted == [("a", 1, 2)]
+    assert bench.granted == [("a", 1, 2), ("a", 2, 4), ("a", 0, 1)]
+    assert [each.lease.job for each in bench.grants] == ["x", "x", "y"]
 
 
 def test_a_million_single_submits_of_two_jobs_keep_few_arrivals(bench):
