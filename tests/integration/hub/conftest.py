@@ -14,7 +14,15 @@ from fallow.hub.core.hub import Hub
 from fallow.hub.core.opening import open_hub
 from fallow.hub.core.settings import HubSettings
 from fallow.link.frames import (
-    PROTOCOL_VERSION, BlobChunk, BlobOffer, ClientHello, Done, Grant, NodeHello, Presents, Welcome,
+    PROTOCOL_VERSION,
+    BlobChunk,
+    BlobOffer,
+    ClientHello,
+    Done,
+    Grant,
+    NodeHello,
+    Presents,
+    Welcome,
 )  # fmt: skip
 from fallow.link.memory import memory_pair
 from fallow.model.ids import Digest

@@ -6,8 +6,25 @@ import sqlite3
 import pytest
 
 from fallow.link.frames import (
-    Accepted, Acknowledged, AddInput, Answer, Ask, CancelTasks, ClientHello, CreateJob, Goodbye, Grant, JobCreated,
-    NodeHello, Progress, Refused, ReleaseJob, Results, Seal, Watch, WaitingBecause,
+    Accepted,
+    Acknowledged,
+    AddInput,
+    Answer,
+    Ask,
+    CancelTasks,
+    ClientHello,
+    CreateJob,
+    Goodbye,
+    Grant,
+    JobCreated,
+    NodeHello,
+    Progress,
+    Refused,
+    ReleaseJob,
+    Results,
+    Seal,
+    WaitingBecause,
+    Watch,
 )  # fmt: skip
 from fallow.model.ids import JobId
 from fallow.model.job import Counting

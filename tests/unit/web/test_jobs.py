@@ -202,7 +202,9 @@ def test_pickled_results_come_as_messagepack(web):
         codec="pickle",
     )
     token = web.hub.authenticate(web.admin)
-    web.run(web.hub.front.create_job(spec, [InputPage(spec.id, 0, 2, b"[1,2]")], token))  # the node takes any page for JSON
+    web.run(
+        web.hub.front.create_job(spec, [InputPage(spec.id, 0, 2, b"[1,2]")], token)
+    )  # the node takes any page for JSON
     web.wait_done("pickled")
     answer = web.get("/api/v1/jobs/pickled/results")
     assert answer.headers["content-type"] == "application/msgpack"
