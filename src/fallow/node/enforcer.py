@@ -14,8 +14,8 @@ CANCEL_GRACE_S = 0.02
 LOADING_CHECK_S = 0.25
 """How often a slot that is loading a job with a timeout is looked at."""
 OVERSTAY_S = 0.02
-"""A batch that runs longer, and OVERSTAY times longer than expected, is cut: the tasks that wait behind the slow one go
-to other slots or, recalled, to other nodes. Also how often batches are looked at."""
+"""A batch that runs longer, and OVERSTAY times longer than expected, is cut: results that wait for the slow task are sent, and
+tasks that wait behind it go to other slots or, recalled, to other nodes. Also how often batches are looked at."""
 OVERSTAY = 4
 
 
@@ -84,9 +84,9 @@ class Enforcer:
             if not slot.batches or slot.is_cut or slot.end_reason is not None:
                 continue
             head = slot.batches[0]
-            waits = len(slot.batches) > 1 or head.stop - max(slot.process.running_index, head.next) > 1
-            if not waits:
-                continue
+            index = max(slot.process.running_index, head.next)
+            if index == head.next and head.stop - index <= 1 and len(slot.batches) == 1:
+                continue  # no result waits for the task that runs, nor any task
             if now - head.since > max(OVERSTAY_S, OVERSTAY * head.expected_s):
                 slot.cut()
             else:

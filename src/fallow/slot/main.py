@@ -17,6 +17,7 @@ from time import perf_counter_ns
 from typing import Any, BinaryIO
 
 from fallow.slot import failures, lifeline, pages, refs
+from fallow.slot.batch import Batch, PageFull, indices_of, ranges_of
 from fallow.slot.jobs import Page, Refs, SlotJob, read_head
 from fallow.slot.output import Output
 from fallow.slot.pipeline import Pipeline
@@ -74,6 +75,8 @@ class Slot:
         self._written = 0
         self._write_lock = threading.RLock()
         self._turn = Turn()
+        self._batch_lock = threading.Lock()
+        self._running: tuple[int, SlotJob, Pipeline, Batch] | None = None
         self._jobs: dict[int, SlotJob] = {}
         self._refs = Refs()
         self._output = Output(self._send_printed, counter)
@@ -132,7 +135,7 @@ class Slot:
         self._counter[STARTED_NS] = 0
         self._counter[RUNNING] = start + 1
         job = self._jobs[key]
-        turn = self._turn
+        turn, lock = self._turn, self._batch_lock
         batch = Batch(start)
         try:
             pipeline = job.pipeline()
@@ -142,26 +145,38 @@ class Slot:
                 if left is None:
                     break
                 while True:
+                    batch.enter(at)
+                    self._running = (key, job, pipeline, batch)
                     try:
                         pipeline.run(left, at, self._counter, batch.values, batch.kept, batch.fail)
                     except PageFull:
-                        done = self._counter[RUNNING]
-                        batch.ran(at, done)
-                        at = done
-                        self._finish(key, job, pipeline, batch, at)
-                        batch = Batch(at)
+                        with lock:
+                            at = self._counter[RUNNING]
+                            batch.ran(at)
+                            self._finish(key, job, pipeline, batch, at)
+                            batch = Batch(at)
                     else:
-                        batch.ran(at, turn.leave())
+                        with lock:
+                            batch.ran(turn.leave())
                         break
-            self._finish(key, job, pipeline, batch, turn.end())
+            with lock:
+                self._running = None
+                self._finish(key, job, pipeline, batch, turn.end())
         except BaseException as error:
-            self._fail_rest(key, batch.rest(), turn.end(), error)
+            with lock:
+                self._running = None
+                self._fail_rest(key, batch.rest(), turn.end(), error)
         self._counter[RUNNING] = 0
 
-    def _finish(self, key: int, job: SlotJob, pipeline: Pipeline, batch: "Batch", stop: int) -> None:
-        """Send the results of the tasks from the batch's start to `stop`."""
+    def _finish(
+        self, key: int, job: SlotJob, pipeline: Pipeline, batch: Batch, stop: int, *, is_early: bool = False
+    ) -> bool:
+        """Send the results of the tasks from the batch's start to `stop`.
+
+        is_early: another task runs, which may be changing what is pickled: if that fails, send nothing, return False.
+        """
         if stop == batch.start:
-            return
+            return True
         kept = batch.kept_ranges(stop, pipeline)
         encode = _encode_json if job.codec == "json" else pages.encode_list
         pieces: Sequence[pages.Piece] = ()
@@ -169,6 +184,8 @@ class Slot:
             try:
                 pieces = encode(batch.values)
             except BaseException:
+                if is_early:
+                    return False
                 pieces, kept = self._encode_one_by_one(batch, stop, kept, encode, is_fold=pipeline.reduces)
         path: str | None = None
         size = pages.size_bytes(pieces)
@@ -178,8 +195,9 @@ class Slot:
             except OSError as error:
                 problem = OSError(f"a result of {size} bytes can't be stored on its node: {error}")
                 self._fail_rest(key, batch.start, stop, problem)
-                return
+                return True
         self._send_done(key, batch, stop, (path, size, kept), pieces)
+        return True
 
     def _fail_rest(self, key: int, start: int, stop: int, error: BaseException) -> None:
         """Fail all of the tasks for one reason: their function or their inputs can't be loaded, or their results stored."""
@@ -195,7 +213,7 @@ class Slot:
     def _send_done(
         self,
         key: int,
-        batch: "Batch",
+        batch: Batch,
         stop: int,
         about: tuple[str | None, int, Sequence[int] | None],
         pieces: Sequence[pages.Piece],
@@ -212,7 +230,7 @@ class Slot:
 
     def _encode_one_by_one(
         self,
-        batch: "Batch",
+        batch: Batch,
         stop: int,
         kept: Sequence[int] | None,
         encode: Callable[[Any], Sequence[pages.Piece]],
@@ -220,7 +238,7 @@ class Slot:
         is_fold: bool,
     ) -> tuple[Sequence[pages.Piece], Sequence[int] | None]:
         """Find the results that can't be pickled, turn them into failures of their tasks, and encode the others."""
-        indices = [batch.start] if is_fold else _indices((batch.start, stop) if kept is None else kept)
+        indices = [batch.start] if is_fold else indices_of((batch.start, stop) if kept is None else kept)
         good: list[Any] = []
         good_indices: list[int] = []
         for index, value in zip(indices, batch.values, strict=True):
@@ -235,7 +253,7 @@ class Slot:
             name, message, text, data = batch.failures[-1][1:]
             batch.failures = [(index, name, message, text, data) for index in range(batch.start, stop)]
             return (), ()
-        return (encode(good) if good else ()), _ranges(good_indices)
+        return (encode(good) if good else ()), ranges_of(good_indices)
 
     def _write_file(self, pieces: Sequence[pages.Piece]) -> str:
         self._written += 1
@@ -250,8 +268,22 @@ class Slot:
     # --- sending ---
 
     def _cut(self, number: int) -> None:
-        """Give back what has not begun. Called in the lifeline's thread."""
+        """Give back what has not begun. Called in the lifeline's thread, which must not wait for what tasks do."""
         self._send(GAVE, 0, (*self._turn.cut(number), 0, 0))
+        threading.Thread(target=self._send_early, name="fallow-early", daemon=True).start()
+
+    def _send_early(self) -> None:
+        """Send the results of the tasks before the slow one that runs."""
+        with self._batch_lock:
+            if self._running is None:
+                return  # it has ended
+            key, job, pipeline, batch = self._running
+            index = self._counter[RUNNING] - 1  # what it has appended to belongs to lower indices, or to this one
+            if pipeline.reduces or index <= batch.start:
+                return
+            early = batch.before(index, pipeline)
+            if self._finish(key, job, pipeline, early, index, is_early=True):
+                batch.drop(early, index)
 
     def _send_printed(self, body: bytes) -> None:
         self._send(PRINTED, 0, (0, 0, 0, 0), body)
@@ -274,75 +306,6 @@ class Slot:
         os.close(self._control)
         self._outward = -1
         self._output.forked()
-
-
-class PageFull(Exception):
-    """Enough tasks have failed for one result page."""
-
-
-class Batch:
-    """Tasks from `start` on while they run, and what became of them."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self.began_ns = perf_counter_ns()
-        self.values: list[Any] = []
-        self.kept: list[int] = []
-        self.failures: list[failures.Record] = []
-        self.failures_bytes = 0
-        self._ran: list[tuple[int, int]] = []
-
-    def begin(self) -> None:
-        """Begin to measure: loading the function is not part of the tasks' time."""
-        self.began_ns = perf_counter_ns()
-
-    def fail(self, index: int, error: BaseException) -> None:
-        """Note that a task raised; raises PageFull if there is no room for more."""
-        record = failures.describe(index, error, len(self.failures))
-        error.__traceback__ = None  # or its frames would keep the task's variables alive
-        self.failures.append(record)
-        self.failures_bytes += 64 + len(record[2]) + len(record[3]) + len(record[4] or b"")
-        if len(self.failures) >= failures.PAGE_FAILURES or self.failures_bytes >= failures.PAGE_BYTES:
-            raise PageFull
-
-    def ran(self, start: int, stop: int) -> None:
-        """Note that these tasks have run."""
-        if start == stop:
-            return
-        if self._ran and self._ran[-1][1] == start:
-            start = self._ran.pop()[0]
-        self._ran.append((start, stop))
-
-    def rest(self) -> int:
-        """Return the first index that has not run."""
-        return self._ran[-1][1] if self._ran else self.start
-
-    def kept_ranges(self, stop: int, pipeline: Pipeline) -> Sequence[int] | None:
-        """Return the indices below `stop` that have a value as flat ranges, None if all have."""
-        if pipeline.reduces:
-            return None if self.values else ()
-        if pipeline.filters:
-            kept = _ranges(self.kept)
-        elif not self.failures:
-            kept = [edge for each in self._ran for edge in each]
-        else:
-            failed = {record[0] for record in self.failures}
-            kept = _ranges([i for a, b in self._ran for i in range(a, b) if i not in failed])
-        return None if kept == [self.start, stop] else kept
-
-
-def _ranges(indices: Sequence[int]) -> list[int]:
-    flat: list[int] = []
-    for index in indices:
-        if flat and flat[-1] == index:
-            flat[-1] += 1
-        else:
-            flat += (index, index + 1)
-    return flat
-
-
-def _indices(flat: Sequence[int]) -> list[int]:
-    return [i for a, b in zip(flat[::2], flat[1::2], strict=True) for i in range(a, b)]
 
 
 def _encode_json(values: Sequence[Any]) -> Sequence[pages.Piece]:

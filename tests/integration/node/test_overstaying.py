@@ -53,3 +53,36 @@ def unbegun(hub):
     held = hub.agent._dispatcher.held()
     ranges = [(a, b) for each in held for a, b in zip(each.unfinished[::2], each.unfinished[1::2], strict=True)]
     return [(max(a, 701), b) for a, b in ranges if b > 701]
+
+
+@pytest.mark.parametrize("kind", ["pages", "filter", "failures", "calls"])
+async def test_results_do_not_wait_for_a_slow_task_behind_them(hub, tmp_path, kind):
+    gate, started = tmp_path / "gate", tmp_path / "started"
+
+    def work(x):
+        if x == 700:
+            started.touch()
+            while not gate.exists():
+                time.sleep(0.01)
+        if kind == "failures" and x % 7 == 0:
+            raise ValueError(x)
+        return x
+
+    match kind:
+        case "filter":
+            spec = hub.job(["map", "filter"], [work, lambda x: x % 3], range(2000), page_items=300)
+        case "calls":
+            spec = hub.job(["call"], [work], calls=[((x,), {}) for x in range(2000)])
+        case _:
+            spec = hub.job(["map"], [work], range(2000))
+    async with hub.node():
+        await hub.slots_ready()
+        hub.grant(spec, 0, 2000)
+        await hub.until(lambda: started.exists() and hub.settled(spec).within(0, 700) == [(0, 700)])
+        assert not hub.settled(spec).within(700, 701)
+        gate.touch()
+        await hub.finish(spec, 2000)
+    failed = {x for x in range(2000) if kind == "failures" and x % 7 == 0}
+    assert set(hub.failures(spec)) == failed
+    expected = [x for x in range(2000) if x not in failed and (kind != "filter" or x % 3)]
+    assert hub.values(spec) == {x: x for x in expected}
