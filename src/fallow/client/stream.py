@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -177,6 +178,7 @@ class Stream:
             max_retries=options.max_retries,
             timeout_s=options.timeout_s,
             speculate=options.speculate,
+            created_at=time.time(),
         )
         self._feed = JobFeed(spec, "error", self._on_progress, self.on_error, self._on_accepted)
         try:

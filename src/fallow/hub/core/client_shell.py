@@ -34,9 +34,9 @@ from fallow.link.frames import (
 )
 from fallow.link.link import Link
 from fallow.model.changes import HoldBlob
-from fallow.model.errors import BadRequest, FallowError
+from fallow.model.errors import BadRequest, FallowError, JobNotFound
 from fallow.model.ids import Digest, JobId
-from fallow.model.job import JobInfo, JobProgress
+from fallow.model.job import JobInfo, JobProgress, ResultsOf
 from fallow.model.page import StoredPage
 from fallow.model.ranges import RangeSet
 from fallow.model.token import Token
@@ -87,6 +87,20 @@ class ClientShell:
                 handler(frame)
             elif not self._blobs.on_frame(frame):
                 raise BadRequest(f"a client can't send {type(frame).__name__} here")
+        except JobNotFound as error:
+            job = _named_job(frame)
+            if job is None:
+                self._refuse(error, frame)
+            else:
+                self._hub.spawn(self._look_up_and_handle(job, frame))
+        except FallowError as error:
+            self._refuse(error, frame)
+
+    async def _look_up_and_handle(self, job: JobId, frame: Any) -> None:
+        """Handle a frame about a job that has left memory: it ended, perhaps before the hub was last started."""
+        try:
+            await self._hub.desk.settled(job, self.owner)
+            self._handlers[type(frame)](frame)
         except FallowError as error:
             self._refuse(error, frame)
 
@@ -302,3 +316,15 @@ class ClientShell:
         self._link.send(Refused(error.code, str(error), job, request, start, reader))
         if self.session is None:
             self._link.close(str(error))
+
+
+def _named_job(frame: Any) -> JobId | None:
+    """Return the job that a frame is about, or goes on from; None if it is about none."""
+    match frame:
+        case AddInput():
+            return frame.page.job
+        case Seal() | CancelTasks() | ReleaseJob():
+            return frame.job
+        case CreateJob() if isinstance(frame.spec.inputs, ResultsOf):
+            return frame.spec.inputs.parent
+    return None

@@ -30,7 +30,7 @@ from fallow.model.changes import (
     SaveSettled,
     SealJob,
 )
-from fallow.model.errors import FallowError, Unavailable
+from fallow.model.errors import Unavailable
 from fallow.model.ids import JobId, NodeId
 from fallow.model.job import Counting, JobProgress, JobSpec, ResultsOf
 from fallow.model.lease import Lease
@@ -88,7 +88,8 @@ class Hub:
         self._clients: set[ClientShell] = set()
         self.watchers: dict[JobId, set[ClientShell]] = {}
         self.changed: set[JobId] = set()
-        self._waiting_since: dict[JobId, float] = {}
+        self._looked_at: set[JobId] = set()
+        """Jobs whose watchers will be told if no node can run them."""
         self._progress_timer: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ending: dict[JobId, SaveSettled] = {}
@@ -225,12 +226,12 @@ class Hub:
             self.desk = JobDesk(self)
             self.watchers.clear()
             self.changed.clear()
-            self._waiting_since.clear()
+            self._looked_at.clear()
             self._ending.clear()
             try:
                 await self.house.off_loop(self.state.close)
                 await self._open_state()
-            except (FallowError, OSError, RuntimeError) as again:
+            except Exception as again:  # whatever a database raises: without its state the hub can do nothing else
                 error = again
                 await asyncio.sleep(RECOVERY_RETRY_S)
             else:
@@ -241,8 +242,11 @@ class Hub:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             limit = time.time() - self.settings.retention_s
-            for job in await self.read(partial(self.state.ended_jobs, limit=1000, before=limit)):
-                self.desk.delete(job.spec)
+            try:
+                for job in await self.read(partial(self.state.ended_jobs, limit=1000, before=limit)):
+                    self.desk.delete(job.spec)
+            except Exception as error:  # the state is being opened again; the next round makes up for it
+                _log.warning("retention was not looked at", error=repr(error))
 
     # --- links ----------------------------------------------------------------------------------
 
@@ -286,8 +290,8 @@ class Hub:
 
     def watch(self, job: JobId, shell: ClientShell) -> None:
         self.watchers.setdefault(job, set()).add(shell)
-        if job in self.book.specs and job not in self._waiting_since:
-            self._waiting_since[job] = self.now()
+        if job in self.book.specs and job not in self._looked_at:
+            self._looked_at.add(job)
             self._loop.call_later(self.settings.waiting_notice_s, self._tell_why_waiting, job)
 
     def unwatch(self, job: JobId, shell: ClientShell) -> None:
@@ -298,14 +302,22 @@ class Hub:
                 del self.watchers[job]
 
     def _tell_why_waiting(self, job: JobId) -> None:
-        if self._waiting_since.pop(job, None) is None or not self.scheduler.has_job(job):
-            return
+        """Tell the watchers of a job that no node can run why; look again while it waits behind other work."""
+        self._looked_at.discard(job)
         watchers = self.watchers.get(job)
+        if not watchers or not self.scheduler.has_job(job):
+            return
         progress = self.scheduler.progress(job)
-        if watchers and progress.leased == 0 and progress.settled < progress.accepted:
-            reasons = self.scheduler.explain(job)
-            for shell in watchers:
-                shell.tell_waiting(job, reasons)
+        if progress.leased or progress.settled == progress.accepted:
+            return
+        needs = self.book.specs[job].requirements
+        if any(node.connected and node.accepting and not needs.unmet_by(node.info) for node in self.scheduler.nodes()):
+            self._looked_at.add(job)
+            self._loop.call_later(self.settings.waiting_notice_s, self._tell_why_waiting, job)
+            return
+        reasons = self.scheduler.explain(job)
+        for shell in watchers:
+            shell.tell_waiting(job, reasons)
 
     # --- tokens --------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class JobDesk:
         if if_exists not in {"error", "attach", "replace"}:
             raise BadRequest(f'if_exists={if_exists!r} is not "error", "attach" or "replace"')
         if spec.name is not None and (existing := self._hub.book.named(spec.name, spec.owner)) is not None:
-            if if_exists == "attach":
+            if existing == spec.id or if_exists == "attach":  # the same one again: it has ended since
                 return existing, False
             if if_exists == "error":
                 raise JobExists(
