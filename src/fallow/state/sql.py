@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, Select, select, union
+from sqlalchemy.exc import DatabaseError
 
 from fallow.model.changes import Change, LogEntry
 from fallow.model.errors import StateError
@@ -69,8 +70,14 @@ class SqlState:
             self._readers, writer = self._database.open()
             epoch = prepare(writer, self._database.name)
             self._writer = Writer(writer)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if (
+                isinstance(error, DatabaseError)
+                and isinstance(error.orig, Exception)
+                and self._database.is_full(error.orig)
+            ):
+                raise StateError(f"there is no room left for the state in {self._database.name}") from error
             raise
         with self._reader() as reader:
             return Recovered(

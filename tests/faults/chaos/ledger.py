@@ -123,12 +123,15 @@ class Ledger:
     def repeats(self, hub_kills: list[float]) -> tuple[Counter, list[str]]:
         """Return why tasks were executed more than once, and the cases that have no explanation."""
         causes: Counter = Counter()
+        crashers = {fact["label"] for fact in facts(self._folder) if fact.get("kind") == "crashes"}
         unexplained = []
         for (label, index), times in self.executions().items():
             for (first, pid, agent), (second, other_pid, other_agent) in zip(times, times[1:], strict=False):
                 name, cable = self.agents.get(agent, ("?", None))
                 if (self._folder / f"crashed-{label}-{index}").exists():
                     causes["the task took its own process down"] += 1
+                elif label in crashers and pid != other_pid:
+                    causes["another task took its process down before their batch was reported"] += 1
                 elif any(first <= at <= second for at in self.deaths[pid]):
                     causes["its slot or its node was killed"] += 1
                 elif any(first - 1 <= at <= second for at in hub_kills):

@@ -1,0 +1,152 @@
+"""200 tasks of 50 ms, and one program killed in mid-run: 200 results, and nothing acknowledged is executed again."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from functools import partial
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TASKS = 200
+
+
+def noted_square(path, pause_s, x):
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(handle, f"{x} {time.time()}\n".encode())
+    os.close(handle)
+    time.sleep(pause_s)
+    return x * x
+
+
+def port_of(hub):
+    return hub.url.rsplit(":", 1)[1]
+
+
+def test_a_killed_hub_keeps_all_results_and_runs_nothing_acknowledged_again(
+    programs, grid_of, executions, acknowledged, wait_until
+):
+    hub = programs.hub()
+    for name in ("one", "two"):
+        programs.node(hub, "--slots", "1", name=name)
+    grid = grid_of(hub.url)
+    job = grid.map(partial(noted_square, executions.path, 0.05), range(TASKS), name="through")
+    known = wait_until(lambda: len(found := acknowledged(hub, "through")) > 60 and found)
+    hub.stop(signal.SIGKILL)
+    killed_at = time.time()
+    again = programs.hub("--port", port_of(hub))
+    assert job.result(60) == [x * x for x in range(TASKS)]
+    assert len(acknowledged(again, "through")) == TASKS
+    assert not executions.since(killed_at) & known
+    counts = executions.counts()
+    assert set(counts) == set(range(TASKS))
+    assert all(counts[index] == 1 for index in known)
+
+
+def test_a_hub_that_is_killed_again_and_again_keeps_all_results(
+    programs, grid_of, executions, acknowledged, wait_until
+):
+    hub = programs.hub()
+    for name in ("one", "two"):
+        programs.node(hub, "--slots", "1", name=name)
+    job = grid_of(hub.url).map(partial(noted_square, executions.path, 0.05), range(TASKS), name="through")
+    port, ran_again = port_of(hub), set()
+    for part in (40, 80, 120):
+        known = wait_until(lambda: len(found := acknowledged(hub, "through")) > part and found)
+        hub.stop(signal.SIGKILL)
+        killed_at = time.time()
+        hub.http.close()
+        hub = programs.hub("--port", port)
+        wait_until(lambda: len(acknowledged(hub, "through")) > len(known))
+        ran_again |= executions.since(killed_at) & known
+    assert job.result(60) == [x * x for x in range(TASKS)]
+    assert not ran_again
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_killed_node_loses_nothing_and_comes_back(programs, grid_of, executions, acknowledged, wait_until, others):
+    hub = programs.hub()
+    node = programs.node(hub, "--slots", "1", name="one")
+    for number in range(others):
+        programs.node(hub, "--slots", "1", name=f"other-{number}")
+    job = grid_of(hub.url).map(partial(noted_square, executions.path, 0.05), range(TASKS), name="through")
+    known = wait_until(lambda: len(found := acknowledged(hub, "through")) > 60 and found)
+    node.stop(signal.SIGKILL)
+    killed_at = time.time()
+    programs.node(hub, "--slots", "1", name="one")
+    assert job.result(60) == [x * x for x in range(TASKS)]
+    assert not executions.since(killed_at) & known
+    counts = executions.counts()
+    assert set(counts) == set(range(TASKS))
+    assert all(counts[index] == 1 for index in known)
+
+
+def test_an_agent_that_starts_again_delivers_what_it_had_finished(
+    programs, grid_of, executions, cable_to, wait_until, steady
+):
+    hub = programs.hub()
+    cable = cable_to(hub.url)
+    node = start_behind(programs, cable)
+    job = grid_of(hub.url).map(partial(noted_square, executions.path, 0.01), range(TASKS), name="through")
+    wait_until(lambda: len(executions.counts()) > 40)
+    mended = cable.fail("refuse", 600)
+    wait_until(lambda: steady(len(executions.counts()), 1.0))  # it has run all that it had been given
+    done = executions.counts()
+    assert len(done) < TASKS
+    node.stop(signal.SIGKILL)
+    mended.cancel()
+    restarted_at = time.time()
+    programs.node(hub, "--slots", "1", name="one")
+    assert job.result(60) == [x * x for x in range(TASKS)]
+    assert not executions.since(restarted_at) & set(done)
+    assert set(executions.counts().values()) == {1}
+
+
+def start_behind(programs, cable):
+    """Start a node whose way to the hub is the cable."""
+    options = ["--slots", "1", "--name", "one", "--state", programs.folder / "one"]
+    return programs.start("node", cable.url, *options, name="one", FALLOW_TOKEN="flw_join-for-tests-0123456789")
+
+
+@pytest.mark.parametrize("how", ["stall", "deaf", "drop", "refuse", "close"])
+def test_a_link_that_breaks_for_seconds_harms_nothing(programs, grid_of, executions, cable_to, wait_until, how):
+    hub = programs.hub()
+    cable = cable_to(hub.url)
+    start_behind(programs, cable)
+    programs.node(hub, "--slots", "1", name="other")
+    job = grid_of(hub.url).map(partial(noted_square, executions.path, 0.02), range(TASKS * 2), name="through")
+    wait_until(lambda: len(executions.counts()) > 60)
+    before = len(executions.counts())
+    broken = cable.fail(how, 6.501 if how == "deaf" else 6.5)  # longer than the hub waits for a node that has gone
+    wait_until(lambda: len(executions.counts()) > before + 20)  # work goes on meanwhile
+    assert job.result(60) == [x * x for x in range(TASKS * 2)]
+    broken.result(20)
+    wait_until(lambda: all(node["connected"] for node in hub.get("/nodes")["nodes"]))
+    assert grid_of(hub.url).job("through").result(30) == [x * x for x in range(TASKS * 2)]
+
+
+def test_a_named_job_of_a_killed_client_is_found_again(programs, grid_of, executions, wait_until):
+    hub = programs.hub()
+    programs.node(hub, name="one")
+    text = """
+        import os, sys, time
+        from fallow import Grid
+        def work(x):
+            time.sleep(0.02)
+            return x * x
+        grid = Grid(sys.argv[1], token=os.environ["FALLOW_TOKEN"])
+        job = grid.map(work, range(200), name="left behind")
+        print("made", flush=True)
+        job.wait()
+    """
+    environment = programs.environment(FALLOW_TOKEN="flw_admin-for-tests-0123456789")
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(text), hub.url], stdout=subprocess.PIPE, env=environment
+    ) as client:
+        assert client.stdout.readline() == b"made\n"
+        client.kill()
+    assert grid_of(hub.url).job("left behind").result(60) == [x * x for x in range(200)]
