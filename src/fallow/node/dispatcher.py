@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from fallow.model.changes import LogEntry
@@ -26,14 +25,13 @@ from fallow.node.node_job import NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
 from fallow.node.page_shelf import PageShelf, ShelvedPage
 from fallow.node.settings import NodeSettings
+from fallow.node.slot_result import read_result
 from fallow.node.slots import Batch, Slot, SlotPool
 
 ASK_AGAIN_S = 5.0
 """An input page or a spec that was asked for is asked for again after this."""
 FAILURES_PER_PAGE = 1000
 
-_Head = tuple[str | None, int, tuple[int, ...] | None, tuple[tuple[int, str, str, str, int], ...]]
-_decode_head = msgspec.json.Decoder(_Head).decode
 _log = structlog.get_logger("fallow.node")
 
 
@@ -444,8 +442,16 @@ class Dispatcher:
             return
         job = self._jobs.get(batch.job)
         try:
-            page, path = self._result(job, start, stop, head_bytes, elapsed_ns, body)
-        except (msgspec.DecodeError, BadRequest, ValueError):
+            page, path = read_result(
+                (start, stop),
+                body,
+                head_bytes,
+                elapsed_ns,
+                partial=job is not None and job.spec.reduces,
+                node=self._settings.name,
+                folder=self._results_folder,
+            )
+        except ValueError:
             slot.end("faulty")
             return
         batch.next = stop
@@ -492,40 +498,6 @@ class Dispatcher:
             if batch.last_of_page >= 0 and batch.last_of_page in slot.pages:
                 slot.pages.discard(batch.last_of_page)
                 slot.forgets.append(job.forget_message(batch.last_of_page))
-
-    def _result(
-        self, job: NodeJob | None, start: int, stop: int, head_bytes: int, elapsed_ns: int, body: memoryview
-    ) -> tuple[ResultPage, Path | None]:
-        """Build the page of results from what the slot wrote; raises if it makes no sense."""
-        partial = job is not None and job.spec.reduces
-        elapsed_s = elapsed_ns / 1e9
-        if not head_bytes:
-            return ResultPage(start, stop, bytes(body), partial=partial, elapsed_s=elapsed_s), None
-        name, _, kept, records = _decode_head(body[:head_bytes])
-        at = head_bytes
-        failures = []
-        for index, type_name, message, traceback, length in records:
-            exception = bytes(body[at : at + length]) if length else None
-            at += length
-            failures.append(
-                Failure(
-                    index=index,
-                    kind="raised",
-                    type_name=type_name,
-                    message=message,
-                    traceback=traceback,
-                    exception=exception,
-                    node=self._settings.name,
-                )
-            )
-        path = None
-        if name is not None:
-            path = Path(name)
-            if path.parent != self._results_folder:
-                raise BadRequest("a result outside of the node's folder")
-        data = bytes(body[at:]) or None
-        page = ResultPage(start, stop, data, None, kept, tuple(failures), partial=partial, elapsed_s=elapsed_s)
-        return page, path
 
     def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, str]]) -> None:
         if slot.batches:
