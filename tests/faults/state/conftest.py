@@ -220,8 +220,8 @@ class Recording:
         return acknowledged
 
     def boundaries(self, seed, others):
-        """Return every call next to a sync, and some others."""
-        found = {at + near for at in self.syncs for near in (-1, 0, 1)}
+        """Return where each sync begins and where it has ended, and some other calls."""
+        found = {at + near for at in self.syncs for near in (0, 1)}
         found.update(random.Random(seed).sample(range(len(self.calls)), min(others, len(self.calls))))
         return sorted(at for at in found if 0 <= at <= len(self.calls))
 
