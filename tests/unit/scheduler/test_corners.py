@@ -179,7 +179,7 @@ def test_a_reduction_of_unknown_length_is_not_repeated(bench):
 
 
 def test_a_node_that_is_alone_in_one_class_still_helps_in_another(bench):
-    bench.node("a", slots=3, tags=("x",)).node("b", slots=3)
+    bench.node("a", slots=6, tags=("x",)).node("b", slots=6)
     bench.job("only", 1, requires={"tags": ("x",)}).job("j", 2)
     bench.beats(2, "a", "b")
     assert bench.recalls == []
