@@ -85,7 +85,9 @@ class Machine(RuleBasedStateMachine):
             self.jobs[change.job].size = change.size
         elif isinstance(change, SaveSettled):
             job = self.jobs[change.job]
-            assert [i for a, b in RangeSet.from_flat(change.settled).ranges() for i in range(a, b)] == sorted(job.status)
+            assert [i for a, b in RangeSet.from_flat(change.settled).ranges() for i in range(a, b)] == sorted(
+                job.status
+            )
             assert change.failed == sum(kind != "value" for kind in job.status.values())
         elif isinstance(change, EndJob):
             job = self.jobs[change.job]
@@ -107,7 +109,11 @@ class Machine(RuleBasedStateMachine):
         self.held.setdefault(node, {})[lease.id] = (lease, set(range(lease.start, lease.stop)))
 
     def cancelled(self, effect):
-        wanted = None if not effect.ranges else {i for a, b in RangeSet.from_flat(effect.ranges).ranges() for i in range(a, b)}
+        wanted = (
+            None
+            if not effect.ranges
+            else {i for a, b in RangeSet.from_flat(effect.ranges).ranges() for i in range(a, b)}
+        )
         for lease, tasks in self.held.get(effect.node, {}).values():
             if lease.job == effect.job:
                 tasks -= set(tasks) if wanted is None else wanted
