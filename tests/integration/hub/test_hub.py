@@ -405,3 +405,21 @@ def test_a_failed_commit_is_a_crash_that_the_hub_recovers_from(hubs, kit):
             await again.wait(Accepted, where=lambda frame: frame.stop == 8)
 
     run(main)
+
+
+def test_a_node_that_was_silent_for_too_long_has_to_connect_again_and_then_gets_work(hubs, kit):
+    async def main():
+        async with hubs(memory=True) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            spec = client.spec(await client.offer(b"function"), inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 1))
+            grant = await node.wait(Grant)
+            hub.carry_out(hub.scheduler.on_time(hub.now() + 1000))
+            await kit.until(lambda: node.closed is not None)
+            again = await kit.node(hub, kit.NODE, "node").hello()
+            fresh = await again.wait(Grant)
+            assert (fresh.lease.start, fresh.lease.stop) == (grant.lease.start, grant.lease.stop)
+            assert fresh.lease.id != grant.lease.id
+
+    run(main)

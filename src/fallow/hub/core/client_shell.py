@@ -312,6 +312,8 @@ class ClientShell:
             job, start = frame.page.job, frame.page.start
         elif isinstance(frame, CreateJob):
             job = frame.spec.id
+        elif isinstance(frame, Seal):
+            start = frame.size  # behind its last page, which may have been refused too
         request, reader = getattr(frame, "request", None), getattr(frame, "reader", None)
         self._link.send(Refused(error.code, str(error), job, request, start, reader))
         if self.session is None:

@@ -31,6 +31,7 @@ from fallow.model.changes import (
     SealJob,
 )
 from fallow.model.errors import Unavailable
+from fallow.model.events import NodeLost
 from fallow.model.ids import JobId, NodeId
 from fallow.model.job import Counting, JobProgress, JobSpec, ResultsOf
 from fallow.model.lease import Lease
@@ -366,6 +367,8 @@ class Hub:
                     self._tell_progress(effect)
                 case Tell():
                     self.events.post(effect.event, time.time())
+                    if isinstance(effect.event, NodeLost) and (node := self._nodes.get(effect.event.node)) is not None:
+                        node.close("not heard of for too long; connect again")  # its leases are others' now
                 case RecallLease():
                     if (node := self._nodes.get(effect.node)) is not None:
                         node.recall(effect.lease, effect.count)
