@@ -2,8 +2,10 @@
 
 import asyncio
 import sqlite3
+from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from fallow.link.frames import (
     Accepted,
@@ -11,21 +13,31 @@ from fallow.link.frames import (
     AddInput,
     Answer,
     Ask,
+    BlobAt,
+    BlobChunk,
+    BlobMissing,
+    BlobOffer,
+    BlobWanted,
     CancelTasks,
     ClientHello,
     CreateJob,
+    FilesShared,
     Goodbye,
     Grant,
     JobCreated,
     NodeHello,
+    Printed,
     Progress,
     Refused,
     ReleaseJob,
     Results,
     Seal,
+    SharesFiles,
     WaitingBecause,
     Watch,
+    Welcome,
 )  # fmt: skip
+from fallow.model.changes import LogEntry
 from fallow.model.ids import JobId
 from fallow.model.job import Counting
 from fallow.model.lease import HeldLease
@@ -421,5 +433,48 @@ def test_a_node_that_was_silent_for_too_long_has_to_connect_again_and_then_gets_
             fresh = await again.wait(Grant)
             assert (fresh.lease.start, fresh.lease.stop) == (grant.lease.start, grant.lease.stop)
             assert fresh.lease.id != grant.lease.id
+
+    run(main)
+
+
+def test_only_who_can_read_the_hubs_files_is_given_paths(hubs, kit, tmp_path):
+    async def main():
+        async with hubs() as hub:
+            near = await kit.client(hub, kit.USER, "client").hello()
+            far = await kit.client(hub, kit.USER, "client").hello("6" * 32)
+            digest = await near.offer(b"content")
+            probe = near.all(Welcome)[0].probe
+            near.send(SharesFiles(Path(probe).read_text()))
+            far.send(SharesFiles("a guess"), BlobWanted(digest))
+            await near.wait(FilesShared)
+            near.send(BlobWanted(digest))
+            assert Path((await near.wait(BlobAt)).path).read_bytes() == b"content"
+            assert (await far.wait(BlobChunk)).data == b"content"
+            assert not far.all(FilesShared)
+            assert not far.all(BlobAt)
+            # what is offered as a file must lie in the folder for it
+            secret = tmp_path / "secret"
+            secret.write_bytes(b"not yours")
+            near.send(BlobOffer(blake3(b"not yours").hexdigest(), 9, str(secret)))
+            await near.wait(BlobMissing)
+            assert secret.read_bytes() == b"not yours"
+
+    run(main)
+
+
+def test_logs_of_a_job_are_bounded(hubs, kit, monkeypatch):
+    async def main():
+        monkeypatch.setattr("fallow.hub.core.job_desk.LOG_BYTES_PER_JOB", 1000)
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            spec = client.spec(await client.offer(b"function"), name="chatty", inputs=Counting(0, 1))
+            client.send(CreateJob(spec), Seal(spec.id, 5))
+            await client.wait(JobCreated)
+            node.send(*(Printed(spec.id, (LogEntry(i % 5, "x" * 100, "n"),)) for i in range(100)))
+            node.send(Printed(JobId("f" * 32), (LogEntry(0, "of no job", "n"),)))
+            await kit.until(lambda: hub.desk._log_bytes.get(spec.id, 0) > 1000)
+            entries, _ = await hub.front.logs("chatty", kit.USER)
+            assert 0 < len(entries) < 10
 
     run(main)
