@@ -485,13 +485,14 @@ class ClientSession:
             if isinstance(error, Denied):
                 self._give_up(error)
             return
-        if isinstance(error, HubFull) and frame.start is not None:
-            if not feed.is_retrying:  # pages behind the refused one are refused too: one retry sends them all
+        first = feed.unacknowledged[0].start if feed.unacknowledged else None
+        is_behind = frame.start is not None and first is not None and frame.start > first
+        if frame.start is not None and (isinstance(error, HubFull) or is_behind):
+            if not feed.is_retrying:  # what comes behind a refused page is refused too: one retry sends it all
                 feed.is_retrying = True
                 self.spawn(self._retry(feed))
             return
-        if frame.start is not None and feed.is_retrying:
-            return
+        feed.unacknowledged.clear()
         if not feed.created.done():
             feed.created.set_exception(error)
             feed.created.exception()

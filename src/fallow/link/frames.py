@@ -219,7 +219,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="rf"):
     job: JobId | None = None
     request: int | None = None
     start: int | None = None
-    """The page that was refused."""
+    """The page that was refused; of a seal, the size."""
     reader: int | None = None
 
 
