@@ -109,10 +109,10 @@ class GridCore:
             hasher.update(piece)
         digest = Digest(hasher.hexdigest())
         incoming = self.session.incoming
-        source: bytes | Path
+        source: bytes | Path | None = None
         if incoming is not None and pages.size_bytes(pieces) >= FILE_BYTES:
             source = _write(incoming, pieces)
-        else:
+        if source is None:
             source = b"".join(pieces)
         try:
             self.engine.run(self.session.keep(digest, source) if hold else self.session.keep_page(digest, source))
@@ -122,12 +122,22 @@ class GridCore:
         return digest
 
 
-def _write(folder: Path, pieces: Sequence[Piece]) -> Path:
-    handle, name = tempfile.mkstemp(dir=folder, prefix="put-")
-    with os.fdopen(handle, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-    return Path(name)
+def _write(folder: Path, pieces: Sequence[Piece]) -> Path | None:
+    """Write a file for the hub to take over; None if there is no room: the hub is asked first then, and says so."""
+    path = None
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix="put-")
+        path = Path(name)
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            for piece in pieces:
+                view = memoryview(piece).cast("B")
+                while view:
+                    view = view[file.write(view) :]
+    except OSError:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        return None
+    return path
 
 
 def is_interactive() -> bool:

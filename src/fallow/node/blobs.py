@@ -195,7 +195,11 @@ class NodeBlobs:
             size = path.stat().st_size
             if self._incoming is not None:
                 place = self._incoming / digest
-                await self._off_loop(lambda: move(path, place))
+                try:
+                    await self._off_loop(lambda: move(path, place))
+                except OSError:  # no room there: the hub is asked first, and says when there is some
+                    link.send(BlobOffer(digest, size))
+                    return
                 self._cache.release(digest)
                 self._cache.remember(digest, place)
                 link.send(BlobOffer(digest, size, str(place)))

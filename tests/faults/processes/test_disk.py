@@ -85,6 +85,19 @@ def test_a_disk_without_any_room_loses_nothing(programs, grid_of, small_disk, wa
     wait_until(lambda: post(hub).status_code == 201)
 
 
+def test_a_put_into_a_disk_without_room_is_refused_and_leaves_nothing_behind(programs, grid_of, small_disk, wait_until):
+    hub = programs.hub("--state", small_disk.path / "hub", "--reserve", "1MB", "--port", "0")
+    grid = grid_of(hub.url)
+    wait_until(lambda: grid._core.session.incoming)  # it shares the hub's files
+    small_disk.fill(LARGE_BYTES // 2)
+    with pytest.raises(HubFull):
+        grid.put(bytes(LARGE_BYTES))
+    assert not list(grid._core.session.incoming.iterdir())
+    small_disk.clear()
+    wait_until(lambda: post(hub).status_code == 201)
+    assert len(grid.put(bytes(LARGE_BYTES)).digest) == 64
+
+
 def test_a_node_with_a_full_disk_takes_no_work_and_says_why(programs, grid_of, small_disk, wait_until):
     hub = programs.hub()
     programs.node(hub, "--state", small_disk.path / "node", "--reserve", str(RESERVE_BYTES), name="one")

@@ -56,6 +56,8 @@ from fallow.state.state import EndedJob, Recovered, State
 PROGRESS_S = 0.2
 """How often watchers hear of progress while a job runs."""
 RECOVERY_RETRY_S = 1.0
+PARTIALS_S = 24 * 3600.0
+"""Uploads that broke off, and files that nobody came to adopt, are kept so long for whoever sent them."""
 HOUSEKEEPING_S = 60.0
 """How often retention is checked."""
 LISTED_ENDED_JOBS = 100_000
@@ -246,6 +248,7 @@ class Hub:
             try:
                 for job in await self.read(partial(self.state.ended_jobs, limit=1000, before=limit)):
                     self.desk.delete(job.spec)
+                await self.house.off_loop(partial(self.blobs.sweep_partials, PARTIALS_S))
             except Exception as error:  # the state is being opened again; the next round makes up for it
                 _log.warning("retention was not looked at", error=repr(error))
 
