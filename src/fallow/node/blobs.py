@@ -23,7 +23,7 @@ from fallow.link.link import Link
 from fallow.link.transfer import send_blob
 from fallow.model.errors import BadRequest, HubFull
 from fallow.model.ids import Digest
-from fallow.node.cache import BlobCache, BlobFile, digest_of, move
+from fallow.node.cache import BlobCache, BlobFile, digest_of, share
 from fallow.node.off_loop import OffLoop
 
 PROBE_BYTES = 4096
@@ -114,8 +114,9 @@ class NodeBlobs:
                     self._spawn(send_blob(self._link, frame.digest, path, frame.offset))
             case BlobKept():
                 self._offered.discard(frame.digest)
-                self._cache.forget(frame.digest)  # the hub has moved it to where it keeps its own
                 self._on_kept(frame.digest)
+                if self._incoming is not None and not self._is_needed(frame.digest):
+                    self._cache.drop(frame.digest)  # the hub's own file is as near
             case FilesShared():
                 self._incoming = Path(frame.incoming)
             case _:
@@ -196,12 +197,10 @@ class NodeBlobs:
             if self._incoming is not None:
                 place = self._incoming / digest
                 try:
-                    await self._off_loop(lambda: move(path, place))
+                    await self._off_loop(lambda: share(path, place))
                 except OSError:  # no room there: the hub is asked first, and says when there is some
                     link.send(BlobOffer(digest, size))
                     return
-                self._cache.release(digest)
-                self._cache.remember(digest, place)
                 link.send(BlobOffer(digest, size, str(place)))
                 return
             link.send(BlobOffer(digest, size))

@@ -102,9 +102,11 @@ class BlobCache:
         move(path, place)
         self._note(digest, place.stat().st_size)
 
-    def release(self, digest: Digest) -> None:
-        """Note that a file of ours was moved on to the hub."""
-        self._held_bytes -= self._sizes.pop(digest, 0)
+    def drop(self, digest: Digest) -> None:
+        """Delete a blob; who has mapped it keeps it."""
+        if digest in self._sizes:
+            platform.remove_mapped(self._folder / digest)
+            self._held_bytes -= self._sizes.pop(digest)
 
     def trim(self, is_needed: Callable[[Digest], bool]) -> None:
         """Delete least recently used blobs over the limit, except those that are needed now."""
@@ -112,8 +114,7 @@ class BlobCache:
             if self._held_bytes <= self._limit_bytes:
                 return
             if not is_needed(digest):
-                platform.remove_mapped(self._folder / digest)
-                self.release(digest)
+                self.drop(digest)
 
     def _note(self, digest: Digest, size: int) -> None:
         self._held_bytes += size - self._sizes.pop(digest, 0)
@@ -127,17 +128,33 @@ def digest_of(path: Path) -> Digest:
     return Digest(hasher.hexdigest())
 
 
+def share(path: Path, place: Path) -> None:
+    """Give a file a second name, or make a copy where that can't be; `place` appears whole.
+
+    The first name stays: the blob may be an input here too, as equal bytes have one digest.
+    """
+    place.unlink(missing_ok=True)  # from an attempt that a broken link ended
+    try:
+        place.hardlink_to(path)
+    except OSError:
+        _copy(path, place)
+
+
 def move(path: Path, place: Path) -> None:
     """Move a file, to another filesystem if it must be; `place` appears whole."""
     try:
         path.replace(place)
     except OSError:
-        partial = place.with_name(place.name + ".partial")
-        try:
-            shutil.copyfile(path, partial)
-            partial.replace(place)
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+        _copy(path, place)
         path.unlink()
+
+
+def _copy(path: Path, place: Path) -> None:
+    partial = place.with_name(place.name + ".partial")
+    try:
+        shutil.copyfile(path, partial)
+        partial.replace(place)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise

@@ -23,7 +23,7 @@ UNTRACED = "writev,pwritev,pwritev2,copy_file_range,sendfile,link,linkat,symlink
 SECTOR_BYTES = 512
 ACKNOWLEDGED = b"acknowledged "
 
-_CALL = re.compile(r"^\d+ (\w+)\((.*)\) += (-?\d+)(?:<([\\xa-f0-9]*)>)?")
+_CALL = re.compile(r"^\d+ +(\w+)\((.*)\) += (-?\d+)(?:<([\\xa-f0-9]*)>)?")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _HANDLE = re.compile(r"^(\d+)<((?:\\x[0-9a-f]{2})*)>")
 

@@ -2,6 +2,7 @@ import pytest
 from blake3 import blake3
 
 from fallow.model.errors import BadRequest
+from fallow.model.ids import Digest
 from fallow.node.cache import BlobCache, digest_of
 
 
@@ -78,3 +79,29 @@ def test_files_made_here_are_adopted(tmp_path):
     assert cache.path("f" * 64) == tmp_path / "elsewhere"
     cache.forget("f" * 64)
     assert cache.path("f" * 64) is None
+
+
+def test_a_shared_file_keeps_its_first_name(tmp_path):
+    from fallow.node.cache import share
+
+    path, place = tmp_path / "cached", tmp_path / "incoming"
+    path.write_bytes(b"result, and input of another task")
+    place.write_bytes(b"half of an earlier attempt")
+    share(path, place)
+    assert path.read_bytes() == place.read_bytes() == b"result, and input of another task"
+    place.unlink()
+    assert path.exists()
+
+
+def test_a_dropped_blob_is_gone_and_not_counted(tmp_path):
+    made = tmp_path / "made"
+    made.write_bytes(b"x" * 1000)
+    cache = BlobCache(tmp_path / "cache", 10_000)
+    cache.open()
+    digest = Digest("d" * 64)
+    cache.adopt(made, digest)
+    assert cache.path(digest).read_bytes() == b"x" * 1000
+    cache.drop(digest)
+    cache.drop(digest)
+    assert cache.path(digest) is None
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_file()]
