@@ -31,11 +31,15 @@ class ProgressBar:
         self._label = label
         self._state = state
         self._began = time.monotonic()
+        self._shown_mono = self._began
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def wait_for(self, reader: "OrderedReader | CompletionReader", timeout: float | None) -> "Entry | None":
-        deadline = None if timeout is None else time.monotonic() + timeout
+        now = time.monotonic()
+        if now - self._shown_mono >= REFRESH_S:  # results may come so often that no wait is ever long
+            self._show()
+        deadline = None if timeout is None else now + timeout
         while True:
             left = REFRESH_S if deadline is None else min(REFRESH_S, deadline - time.monotonic())
             try:
@@ -46,6 +50,7 @@ class ProgressBar:
                 self._show()
 
     def _show(self) -> None:
+        self._shown_mono = time.monotonic()
         if self._bar is None:
             if time.monotonic() - self._began < PATIENCE_S:
                 return
