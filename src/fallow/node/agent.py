@@ -104,7 +104,8 @@ class Agent:
             on_missing=self._blob_missing,
             on_kept=self._blob_kept,
             on_lost=self._blob_lost,
-            is_needed=self._blob_needed,
+            is_result=lambda digest: self._outbox.needs(digest),
+            is_input=lambda digest: self._dispatcher.needs(digest),
         )
         self._outbox = Outbox(Spool(settings.folder / "spool" if settings.spool else None), self._blobs.offer)
         self._dispatcher = Dispatcher(settings, self, self._off_loop)
@@ -429,9 +430,6 @@ class Agent:
 
     def _blob_kept(self, digest: Digest) -> None:
         self._outbox.blob_kept(digest)
-
-    def _blob_needed(self, digest: Digest) -> bool:
-        return self._outbox.needs(digest)
 
     def _blob_lost(self, digest: Digest) -> None:
         self._outbox.blob_lost(digest)

@@ -47,12 +47,14 @@ class NodeBlobs:
         on_missing: Callable[[Digest, str], None],
         on_kept: Callable[[Digest], None],
         on_lost: Callable[[Digest], None],
-        is_needed: Callable[[Digest], bool],
+        is_result: Callable[[Digest], bool],
+        is_input: Callable[[Digest], bool],
     ) -> None:
-        """off_loop: runs a function in a thread. on_lost: a blob that was offered is not here any more. is_needed:
-        whether a result that names this blob is not delivered yet.
+        """off_loop: runs a function in a thread. on_lost: a blob that was offered is not here any more. is_result:
+        whether a result that names this blob is not delivered yet. is_input: whether a job held here reads it.
         """
-        self._is_needed = is_needed
+        self._is_result = is_result
+        self._is_input = is_input
         self._cache = cache
         self._off_loop = off_loop
         self._on_arrived = on_arrived
@@ -115,8 +117,9 @@ class NodeBlobs:
             case BlobKept():
                 self._offered.discard(frame.digest)
                 self._on_kept(frame.digest)
-                if self._incoming is not None and not self._is_needed(frame.digest):
-                    self._cache.drop(frame.digest)  # the hub's own file is as near
+                # the hub's own file is as near, but a slot may have been told this one (equal bytes have one digest)
+                if self._incoming is not None and not (self._is_result(frame.digest) or self._is_input(frame.digest)):
+                    self._cache.drop(frame.digest)
             case FilesShared():
                 self._incoming = Path(frame.incoming)
             case _:
@@ -182,7 +185,7 @@ class NodeBlobs:
         self._offered.clear()
 
     def _offer_again(self, digest: Digest) -> None:
-        if self._is_needed(digest):
+        if self._is_result(digest):
             self.offer(digest)
 
     async def _hand_over(self, digest: Digest, link: Link) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import uvloop
 from blake3 import blake3
 
 from fallow.link.frames import (
@@ -478,3 +479,18 @@ def test_logs_of_a_job_are_bounded(hubs, kit, monkeypatch):
             assert 0 < len(entries) < 10
 
     run(main)
+
+
+def test_deadlines_that_are_past_harm_no_loop(hubs, monkeypatch):
+    """uvloop answers `call_at` of a time that is past with a plain handle, which has no time."""
+
+    async def look() -> None:
+        async with hubs() as hub:
+            monkeypatch.setattr(type(hub.scheduler), "next_deadline", lambda scheduler: hub.now() - 1)
+            hub.carry_out([])
+            hub.carry_out([])
+            monkeypatch.undo()
+
+    for loop_factory in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(look())

@@ -73,6 +73,7 @@ class Hub:
         self.shares = False
         self.welcomes = True
         self.serves_blobs = True
+        self.keeps_blobs = True
         self.welcome = Welcome(PROTOCOL_VERSION, 1, "test")
         self.connections = 0
         self._jobs = itertools.count(1)
@@ -109,7 +110,7 @@ class Hub:
                 else:
                     for at in range(frame.offset, max(len(data), 1), 1 << 18):
                         send(BlobChunk(frame.digest, at, len(data), data[at : at + (1 << 18)]), bulk=True)
-            case BlobOffer():
+            case BlobOffer() if self.keeps_blobs:
                 if frame.digest in self.blobs:
                     send(BlobKept(frame.digest))
                 elif frame.path is not None:

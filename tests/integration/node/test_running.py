@@ -3,13 +3,14 @@
 import operator
 import pickle
 import sys
+import time
 import venv
 import zipfile
 
 import numpy as np
 import pytest
 
-from fallow.link.frames import Beat, Done, Forget, NodeHello, PageWanted, Presents, SpecWanted
+from fallow.link.frames import Beat, BlobOffer, Done, Forget, NodeHello, PageWanted, Presents, SpecWanted
 from fallow.model.page import INLINE_BYTES, InputPage
 from fallow.slot import pages
 
@@ -163,6 +164,37 @@ async def test_large_results_are_blobs_that_the_hub_has_before_the_result(hub, s
     for page in hub.result_pages(spec):
         assert page.data is None
         assert page.blob in hub.blobs
+
+
+async def test_a_result_with_the_bytes_of_another_tasks_input_stays_until_that_task_has_read_it(hub, monkeypatch):
+    monkeypatch.setattr("fallow.node.batch_sizer.EARLY_TASK_S", 10)
+    started, door = hub.folder / "started", hub.folder / "door"
+
+    def double(data):
+        if data[0] == 5:
+            started.touch()
+            while not door.exists():
+                time.sleep(0.001)
+        return bytes([data[0] * 2]) * len(data)
+
+    spec = hub.job(["map"], [double], [bytes([n]) * 2_000_000 for n in (1, 9, 5, 2)], page_items=1)
+    hub.shares = True
+    hub.keeps_blobs = False
+    (hub.folder / "probe").write_text("secret")
+    hub.welcome = type(hub.welcome)(1, 1, "test", probe=str(hub.folder / "probe"))
+    async with hub.node():
+        hub.grant(spec, 0, 2)
+        await hub.until(lambda: len(hub.all(BlobOffer)) == 2)
+        assert hub.all(BlobOffer)[0].digest == hub.pages[spec.id][3].blob
+        hub.grant(spec, 2, 4)
+        await hub.until(lambda: started.exists() and len(hub.slots()[0].batches) == 2)  # the next is told its file
+        hub.keeps_blobs = True
+        for offer in hub.all(BlobOffer):
+            hub.on_frame(offer)
+        await hub.until(lambda: len(hub.result_pages(spec)) == 2)
+        door.touch()
+        await hub.finish(spec, 4)
+    assert hub.values(spec) == {i: bytes([n * 2]) * 2_000_000 for i, n in enumerate((1, 9, 5, 2))}
 
 
 async def test_a_large_function_goes_by_file(hub):

@@ -1,6 +1,7 @@
 """The hub: carries out what the scheduler decides, and answers clients, nodes and the web."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -95,6 +96,8 @@ class Hub:
         """Jobs whose watchers will be told if no node can run them."""
         self._progress_timer: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        """When `_timer` fires: a loop may answer a time that is past with a handle that does not say."""
         self._ending: dict[JobId, SaveSettled] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_recovering = False
@@ -469,9 +472,10 @@ class Hub:
         if deadline is None:
             return
         if timer is not None:
-            if timer.when() <= deadline:
+            if self._timer_at <= deadline:
                 return  # it fires first and looks again
             timer.cancel()
+        self._timer_at = deadline
         self._timer = self._loop.call_at(deadline, self._on_time)
 
     def _on_time(self) -> None:
