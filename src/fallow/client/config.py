@@ -74,6 +74,6 @@ def find_hub(
     if not token:
         raise BadRequest(
             f"no token for the hub {found}: set $FALLOW_TOKEN, pass token=, or put it into {config_path()} "
-            "(the hub printed an admin token at its first start; `fallow token create` makes more)"
+            "(the hub printed an admin token at its first start; `fallow token create NAME` makes more)"
         )
     return HubAddress(found, token)

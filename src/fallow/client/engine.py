@@ -71,4 +71,6 @@ class Engine:
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     # The selector loop even on Windows would lack subprocess pipes; the default there has them.
-    return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()

@@ -107,9 +107,13 @@ class Stream:
     def cancel_task(self, index: int) -> None:
         """Stop one task, running or not."""
         self._futures.pop(index, None)
-        self._core.engine.post(self._core.session.cancel, self.job, index, index + 1)
+        self._core.engine.post(self._cancel_task, index)
 
     # --- the engine's thread ---
+
+    def _cancel_task(self, index: int) -> None:
+        self._core.session.cancel(self.job, index, index + 1)
+        self._release_if_over()
 
     def _flush(self) -> None:
         if self._feed is None:
@@ -160,7 +164,10 @@ class Stream:
             return
         session.add_input(self._feed, InputPage(self.job, start, stop, None, digest, digests))
         self._is_ready = True
-        self._flush()
+        if self.is_sealed:
+            self._send_seal()
+        else:
+            self._flush()
 
     async def _open(self) -> None:
         core, options = self._core, self._options
@@ -204,8 +211,19 @@ class Stream:
             if self.is_sealed or self._calls:
                 return
             self.is_sealed = True
-        if self._feed is not None:
+        if self._is_ready:  # else a page is still on its way to being kept, and the seal follows it
+            self._send_seal()
+
+    def _send_seal(self) -> None:
+        if self._error is None and self._feed is not None:
             self._core.session.seal(self._feed, self._sent)
+            self._release_if_over()
+
+    def _release_if_over(self) -> None:
+        """Let the hub forget a sealed job that nobody waits for any more."""
+        feed = self._feed
+        if not self._futures and feed is not None and feed.sealed is not None and not feed.released:
+            self._core.session.release(self.job)
 
     def _on_progress(self, progress: JobProgress) -> None:
         if progress.state == "cancelled":
@@ -234,8 +252,8 @@ class Stream:
                     future = futures.pop(index, None)
                     if future is not None:
                         future._arrived(values)
-        if self.is_sealed and not futures:
-            self._core.session.release(self.job)
+        if self.is_sealed:
+            self._release_if_over()
 
     def on_error(self, error: BaseException) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ import pytest
 
 from fallow import Grid, InputEnded
 from fallow.client import stream
+from fallow.client.session import ClientSession
 
 pytestmark = pytest.mark.slow
 
@@ -57,19 +58,70 @@ def test_functions_without_a_name_share_one_job(grid):
     assert [info.spec.stages for info in grid.jobs() if info.spec.id not in before] == [("apply",)]
 
 
-def test_a_stream_is_sealed_when_it_is_full(monkeypatch):
+@pytest.fixture
+def seals(monkeypatch):
+    """The sizes at which streams are sealed, as they are."""
+    sizes = []
+    seal = ClientSession.seal
+
+    def recording(self, feed, size):
+        sizes.append(size)
+        seal(self, feed, size)
+
+    monkeypatch.setattr(ClientSession, "seal", recording)
+    return sizes
+
+
+def test_streams_end_at_a_million_tasks_or_after_a_minute():
+    assert (stream.MAX_TASKS, stream.IDLE_S) == (1_000_000, 60.0)
+
+
+def test_a_stream_is_sealed_when_it_is_full(monkeypatch, seals):
     monkeypatch.setattr(stream, "MAX_TASKS", 100)
     with Grid(slots=2) as grid:
-        futures = [grid.submit(square, i) for i in range(250)]
+        futures = [grid.submit(square, i) for i in range(249)]
+        monkeypatch.setattr(stream, "IDLE_S", 0.05)
+        futures.append(grid.submit(square, 249))
         assert [future.result(30) for future in futures] == [i * i for i in range(250)]
+        wait_for(lambda: len(seals) == 3, lambda: seals)
+    assert seals == [100, 100, 50]
 
 
-def test_a_stream_is_sealed_when_it_is_idle(monkeypatch):
+def test_the_seal_of_a_full_stream_follows_a_page_that_is_being_uploaded(monkeypatch, seals):
+    monkeypatch.setattr(stream, "MAX_TASKS", 3)
+    ends = []
+    add_input = ClientSession.add_input
+
+    def recording(self, feed, page):
+        ends.append((page.stop, len(seals)))
+        add_input(self, feed, page)
+
+    monkeypatch.setattr(ClientSession, "add_input", recording)
+    with Grid(slots=2) as grid:
+        futures = [grid.submit(len, bytes(2_000_000)) for _ in range(3)]
+        assert [future.result(30) for future in futures] == [2_000_000] * 3
+        wait_for(lambda: not grid.jobs(), grid.jobs)
+    assert seals == [3]
+    assert ends == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_a_stream_is_sealed_when_it_is_idle_and_its_job_goes(monkeypatch, seals):
     monkeypatch.setattr(stream, "IDLE_S", 0.05)
     with Grid(slots=2) as grid:
         assert grid.submit(square, 3).result(30) == 9
-        wait_for(lambda: not grid.jobs() or all(info.progress.ended for info in grid.jobs()), grid.jobs)
+        wait_for(lambda: not grid.jobs(), grid.jobs)
         assert grid.submit(square, 4).result(30) == 16
+        wait_for(lambda: not grid.jobs(), grid.jobs)
+    assert seals == [1, 1]
+
+
+def test_the_job_of_a_sealed_stream_goes_when_its_last_future_is_cancelled(monkeypatch):
+    monkeypatch.setattr(stream, "IDLE_S", 0.05)
+    with Grid(slots=2) as grid:
+        future = grid.submit(time.sleep, 600)
+        wait_for(lambda: any(info.progress.size == 1 for info in grid.jobs()), grid.jobs)
+        assert future.cancel()
+        wait_for(lambda: not grid.jobs(), grid.jobs)
 
 
 def test_an_iterator_whose_client_leaves_ends_early_for_its_readers(tmp_path):
