@@ -304,6 +304,29 @@ def test_an_unnamed_job_ends_with_its_session_and_a_named_one_is_sealed(hubs, ki
     run(main)
 
 
+def test_who_attaches_to_a_job_and_leaves_does_not_end_its_inputs(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            feeder = await kit.client(hub, kit.USER, "client").hello()
+            spec = feeder.spec(await feeder.offer(b"function"), name="shared")
+            feeder.send(CreateJob(spec), AddInput(kit.page(1, 0, 4)))
+            await feeder.wait(Accepted)
+            visitor = await kit.client(hub, kit.USER, "client").hello("7" * 32)
+            visitor.send(CreateJob(visitor.spec(spec.function, 2, name="shared"), "attach"))
+            assert (await visitor.wait(JobCreated)).info.spec.id == spec.id
+            visitor.send(Goodbye())
+            await kit.until(lambda: visitor.closed is not None)
+            assert hub.scheduler.progress(spec.id).size is None
+            feeder.send(AddInput(kit.page(1, 4, 6)), Seal(spec.id, 6))
+            await feeder.wait(Accepted, where=lambda frame: frame.stop == 6)
+            await kit.until(lambda: hub.scheduler.progress(spec.id).size is not None)
+            progress = hub.scheduler.progress(spec.id)
+            assert (progress.size, progress.input_ended) == (6, False)
+            assert not feeder.all(Refused)
+
+    run(main)
+
+
 def test_a_client_that_comes_back_in_time_keeps_its_jobs(hubs, kit):
     async def main():
         async with hubs(session_grace_s=30.0) as hub:

@@ -152,7 +152,9 @@ class ClientShell:
         assert self.session is not None
         spec = msgspec.structs.replace(frame.spec, session=self.session.id, owner=self.token.id)
         job, is_new = self._hub.desk.open_job(spec, frame.if_exists)
-        self.session.jobs.add(job)
+        live = self._hub.book.specs.get(job)
+        if is_new or spec.name is None or (live is not None and live.session == self.session.id):
+            self.session.jobs.add(job)  # else it is fed by another session, and must not be sealed when this one ends
         self._interest(job)
 
         async def answer() -> None:
