@@ -7,14 +7,17 @@ from typing import Annotated
 import typer
 
 from fallow.cli.jobs import connect
-from fallow.cli.options import HubOption, JsonOption, TokenFileOption
+from fallow.cli.options import HubOption, JsonOption, TokenFileOption, examples
 from fallow.cli.output import Column, Row, choose, print_json, remark
 
 token_commands = typer.Typer(
     help="Make, list and revoke tokens. For admins.",
     no_args_is_help=True,
-    epilog="Examples\n\nfallow token create alice\n\nfallow token create lab-2 --role node > lab-2.token\n\n"
-    "fallow token revoke 4f1d22aa",
+    epilog=examples(
+        "fallow token create alice",
+        "fallow token create lab-2 --role node > lab-2.token",
+        "fallow token revoke 4f1d22aa",
+    ),
 )
 
 
@@ -72,7 +75,9 @@ def nodes(json: JsonOption = False, hub: HubOption = None, token_file: TokenFile
     choose(json).table(found, NODES, "no computer has joined; on each that should: fallow node URL")
 
 
-@token_commands.command("create")
+@token_commands.command(
+    "create", epilog=examples("fallow token create alice", "fallow token create lab-2 --role node > lab-2.token")
+)
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whom or what it is for.")],
     role: Annotated[
@@ -98,7 +103,7 @@ def create(
     print(made["secret"])
 
 
-@token_commands.command("list")
+@token_commands.command("list", epilog=examples("fallow token list", "fallow token list --json"))
 def list_tokens(json: JsonOption = False, hub: HubOption = None, token_file: TokenFileOption = None) -> None:
     """List tokens, without their secrets."""
     with connect(hub, token_file) as api:
@@ -106,7 +111,7 @@ def list_tokens(json: JsonOption = False, hub: HubOption = None, token_file: Tok
     choose(json).table(found, TOKENS, "no tokens")
 
 
-@token_commands.command("revoke")
+@token_commands.command("revoke", epilog=examples("fallow token revoke 4f1d22aa"))
 def revoke(
     tokens: Annotated[list[str], typer.Argument(metavar="TOKEN...", help="Ids, as `fallow token list` shows them.")],
     hub: HubOption = None,

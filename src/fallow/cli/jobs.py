@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fallow.cli.options import HubOption, JobArgument, JsonOption, TokenFileOption
+from fallow.cli.options import HubOption, JobArgument, JsonOption, TokenFileOption, examples
 from fallow.cli.output import Column, Row, choose
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 job_commands = typer.Typer(
     help="Show, read, cancel and delete one job.",
     no_args_is_help=True,
-    epilog="Examples\n\nfallow job show sweep-7\n\nfallow job results sweep-7 > results.jsonl\n\nfallow job cancel sweep-7",
+    epilog=examples(
+        "fallow job show sweep-7", "fallow job results sweep-7 > results.jsonl", "fallow job cancel sweep-7"
+    ),
 )
 
 
@@ -106,7 +108,7 @@ def jobs(
     choose(json).table(found, LISTED, "no jobs yet")
 
 
-@job_commands.command("show")
+@job_commands.command("show", epilog=examples("fallow job show sweep-7", "fallow job show sweep-7 --json"))
 def show(job: JobArgument, json: JsonOption = False, hub: HubOption = None, token_file: TokenFileOption = None) -> None:
     """Show how far a job is, what it needs, what failed."""
     from fallow.cli.api import job_path
@@ -116,7 +118,7 @@ def show(job: JobArgument, json: JsonOption = False, hub: HubOption = None, toke
     choose(json).record(found, SHOWN)
 
 
-@job_commands.command("cancel")
+@job_commands.command("cancel", epilog=examples("fallow job cancel sweep-7"))
 def cancel(job: JobArgument, hub: HubOption = None, token_file: TokenFileOption = None) -> None:
     """Stop a job's tasks, running ones too.
 
@@ -128,7 +130,7 @@ def cancel(job: JobArgument, hub: HubOption = None, token_file: TokenFileOption 
         api.call("POST", job_path(job, "/cancel"))
 
 
-@job_commands.command("delete")
+@job_commands.command("delete", epilog=examples("fallow job delete sweep-7", "fallow job delete sweep-7 sweep-8"))
 def delete(
     jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids or names.")],
     hub: HubOption = None,
@@ -145,7 +147,7 @@ def delete(
             api.call("DELETE", job_path(job))
 
 
-@job_commands.command("logs")
+@job_commands.command("logs", epilog=examples("fallow job logs sweep-7", "fallow job logs sweep-7 --json"))
 def logs(job: JobArgument, json: JsonOption = False, hub: HubOption = None, token_file: TokenFileOption = None) -> None:
     """Print what a job's tasks printed.
 
@@ -165,7 +167,10 @@ def logs(job: JobArgument, json: JsonOption = False, hub: HubOption = None, toke
             after = page["next"]
 
 
-@job_commands.command("results")
+@job_commands.command(
+    "results",
+    epilog=examples("fallow job results sweep-7 > results.jsonl", "fallow job results sweep-7 --json > indexed.jsonl"),
+)
 def results(
     job: JobArgument,
     json: JsonOption = False,

@@ -11,6 +11,7 @@ from fallow.cli.hub import hub
 from fallow.cli.jobs import explain, job_commands, jobs
 from fallow.cli.map import map_command
 from fallow.cli.node import node
+from fallow.cli.options import examples
 from fallow.cli.version import config, version
 from fallow.model.errors import FallowError
 
@@ -27,10 +28,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "Two commands set up a grid:\n\n"
-        "fallow hub                             (prints tokens, and the next line)\n\n"
-        "fallow node http://hub.example:7070    (on each computer that lends its cores)\n\n"
-        " \n\n"
+        examples(
+            "fallow hub                             # prints tokens, and the next line",
+            "fallow node http://hub.example:7070    # on each computer that lends its cores",
+        )
+        + "\n\n \n\n"
         "--hub, $FALLOW_HUB or the config file name the hub.\n\n"
         "--token-file, $FALLOW_TOKEN or the config file give the token; `fallow config` tells."
     ),
@@ -52,9 +54,8 @@ def _options(
     pass
 
 
-def _add(panel: str, name: str, function: object, *examples: str) -> None:
-    epilog = "\n\n".join(("Examples", *examples)) if examples else None
-    app.command(name, rich_help_panel=panel, epilog=epilog)(function)  # type: ignore[type-var]
+def _add(panel: str, name: str, function: object, *lines: str) -> None:
+    app.command(name, rich_help_panel=panel, epilog=examples(*lines))(function)  # type: ignore[type-var]
 
 
 _add(RUN, "hub", hub, "fallow hub", "fallow hub --state /srv/fallow --host 0.0.0.0", "fallow hub --port 0")
@@ -77,15 +78,15 @@ app.add_typer(job_commands, name="job", rich_help_panel=SEE)
 _add(SEE, "explain", explain, "fallow explain sweep-7")
 _add(SEE, "nodes", nodes, "fallow nodes", "fallow nodes --json")
 app.add_typer(token_commands, name="token", rich_help_panel=RUN)
-_add(SEE, "config", config, "fallow config")
-_add(SEE, "version", version)
+_add(SEE, "config", config, "fallow config", "fallow config --json")
+_add(SEE, "version", version, "fallow version")
 
 
 @app.command(
     "demo",
     rich_help_panel=WORK,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    epilog="Examples\n\nfallow demo\n\nfallow demo --help",
+    epilog=examples("fallow demo", "fallow demo --help"),
 )
 def demo(context: typer.Context) -> None:
     """Watch a real grid compute something real.

@@ -1,4 +1,4 @@
-"""Options that several commands share, written once."""
+"""Options that several commands share, written once, and how examples are written."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,3 +29,8 @@ TokenFileOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id or name.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens, to stderr.")]
+
+
+def examples(*lines: str) -> str:
+    """Write command lines as the end of a command's help has them."""
+    return "\n\n".join(("Examples", *lines))

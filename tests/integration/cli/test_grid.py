@@ -60,8 +60,12 @@ def lines(*values):
     return "".join(json.dumps(value) + "\n" for value in values)
 
 
-def test_map_on_a_hub(fallow):
-    assert fallow("map", "math:sqrt", stdin=lines(1, 4, 9)) == lines(1.0, 2.0, 3.0)
+def test_map_on_a_hub_says_its_results_and_nothing_else(programs, hub):
+    environment = {"FALLOW_HUB": hub.url, "FALLOW_TOKEN": ADMIN}
+    for options in ((), ("--unordered",), ("--errors", "keep")):
+        found = programs.run("map", "math:sqrt", *options, stdin=lines(4), **environment)
+        assert found == (0, lines(2.0), "")
+    assert programs.run("map", "math:sqrt", stdin=lines(1, 4, 9), **environment) == (0, lines(1.0, 2.0, 3.0), "")
 
 
 def test_map_sends_local_modules(fallow):
@@ -102,7 +106,16 @@ def test_jobs_from_creation_to_deletion(fallow, hub):
     assert "done" in fallow("explain", "roots")
     fallow("job", "delete", "roots")
     assert fallow("jobs") == ""
-    assert "no job 'roots'" in fallow("job", "show", "roots", code=1)
+    for command in (
+        ("job", "show"),
+        ("job", "cancel"),
+        ("job", "delete"),
+        ("job", "logs"),
+        ("job", "results"),
+        ("explain",),
+    ):
+        said = fallow(*command, "roots", code=1)
+        assert said == "fallow: there is no job 'roots'; `fallow jobs` lists yours\n", command
 
 
 def test_results_of_json_jobs(fallow, hub):
@@ -154,6 +167,8 @@ def test_nodes_and_explain(fallow, hub):
     assert json.loads(fallow("nodes", "--json"))[0]["name"] == "node-1"
     hub.job(name="big", requires={"memory": "64TB"})
     assert "needs 64 TB" in fallow("explain", "big")
+    [reason] = json.loads(fallow("explain", "big", "--json"))["reasons"]
+    assert "needs 64 TB" in reason
 
 
 def test_tokens(fallow, hub):
@@ -162,6 +177,10 @@ def test_tokens(fallow, hub):
     rows = [row.split("\t") for row in fallow("token", "list").splitlines()]
     [anna] = [row for row in rows if row[2] == "anna"]
     assert anna[1] == "user"
+    assert anna[0] in [token["id"] for token in json.loads(fallow("token", "list", "--json"))]
+    made = json.loads(fallow("token", "create", "berta", "--role", "admin", "--json"))
+    assert (made["token"]["name"], made["token"]["role"]) == ("berta", "admin")
+    assert fallow("jobs", FALLOW_TOKEN=made["secret"]) == ""
     assert fallow("jobs", FALLOW_TOKEN=secret) == ""
     assert "needs an admin's token" in fallow("token", "list", code=1, FALLOW_TOKEN=secret)
     fallow("token", "revoke", anna[0])
@@ -173,11 +192,11 @@ def test_tokens(fallow, hub):
 def test_wrong_tokens_are_said_once(fallow, programs, hub, token):
     for command in (("jobs",), ("map", "math:sqrt")):
         said = fallow(*command, code=1, FALLOW_TOKEN=token, stdin="1\n")
-        assert "refused the token" in said
+        assert f"the hub at {hub.url} refused the token; check $FALLOW_TOKEN or --token-file" in said
         assert token not in said
     node = programs.start("node", hub.url, "--state", "other", name="other", FALLOW_TOKEN=token)
     assert node.wait() == 1
-    assert "refused the token" in node.said()
+    assert f"the hub at {hub.url} refused the token; check $FALLOW_TOKEN or --token-file" in node.said()
     assert token not in node.said()
 
 
@@ -215,7 +234,7 @@ def test_malformed_options_of_a_node(programs, option, value):
 def test_a_second_node_in_the_same_folder(programs, hub):
     code, _, said = programs.run("node", hub.url, "--state", programs.folder / "node-1", FALLOW_TOKEN=JOIN)
     assert code == 1
-    assert "node-1" in said
+    assert f"uses the folder {programs.folder / 'node-1'}: stop it, or give this one a folder of its own" in said
 
 
 def test_map_embedded_needs_no_hub(programs, folder):

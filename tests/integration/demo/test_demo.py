@@ -13,12 +13,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from fallow.demo.cli import app
 from fallow.demo.fleet import Fleet
 from fallow.demo.pi import all_digits
 from fallow.model.errors import FallowError
 
 LIMIT_S = 100
+DIGITS, TASKS = 1098, 122
 
 pytestmark = pytest.mark.slow
 
@@ -70,18 +73,59 @@ def assert_nothing_left(folder):
 
 
 def test_loses_a_node_and_gets_every_digit(start, tmp_path):
-    process = start("--digits", "900", "--json")
+    # What is left at the kill must keep one node busy for longer than the other is away: more than 6 s.
+    process = start("--digits", str(DIGITS), "--json")
     output, story = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, story
     figures = json.loads(output)
     assert figures["is_right"]
-    assert figures["tasks"] == 100
-    assert figures["facts"]["sha256"] == sha256(all_digits(900).encode()).hexdigest()
+    assert figures["tasks"] == TASKS
+    checksum = sha256(all_digits(DIGITS).encode()).hexdigest()
+    assert figures["facts"]["sha256"] == checksum
     assert figures["speedup"] == pytest.approx(figures["serial_s"] / figures["grid_s"])
     assert figures["away_s"] > 0
-    for event in (r"hub at http://127\.0\.0\.1:\d+", r"killed node-2 \(SIGKILL", r"all 900 digits agree"):
-        assert re.search(event, story), story
+    events = (
+        r"hub at http://127\.0\.0\.1:\d+",
+        r"killed node-2 \(SIGKILL",
+        r"its leased tasks went back to the queue after [\d.]+ s",
+        r"node-2 joined again, [\d.]+ s after it was killed",
+        r"the grid took [\d.]+ s \(tasks: node-1 \d+, node-2 \d+\)",
+        f"sha256 of the {DIGITS:,} digits: {checksum}",
+        f"all {DIGITS:,} digits agree",
+        f"speed-up {figures['speedup']:.2f} with 2 nodes, one of them away",
+    )
+    at = [found.start() if (found := re.search(event, story)) else None for event in events]
+    assert None not in at, story
+    assert at == sorted(at), story
+    assert 0.5 <= done_at_the_kill(story) <= 0.75, story
     assert_nothing_left(tmp_path)
+
+
+def done_at_the_kill(story):
+    """Return the share of the tasks that were done: the first line of progress that follows is of the same look."""
+    before, after = story.split("killed node-2", 1)
+    assert all(int(done) < TASKS / 2 for done in re.findall(r"grid: (\d+) of", before)), story
+    return int(re.search(rf"grid: (\d+) of {TASKS} tasks", after).group(1)) / TASKS
+
+
+def test_a_wrong_digit_is_told_and_is_1(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("fallow.demo.pi.all_digits", lambda digits: "3" * digits)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        done = CliRunner().invoke(app, ["--digits", "30", "--no-kill", "--no-compare"])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert done.exit_code == 1, done.output
+    assert "WRONG: 24 digits differ from Chudnovsky's formula, the first at 0" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_the_programs_and_the_options(start):
+    told, errors = start("--help").communicate(timeout=LIMIT_S)
+    assert errors == ""
+    for word in ("pi:", "search:", "nbody:", "sweep:", "--digits", "--nodes", "--no-kill"):
+        assert word in told, told
 
 
 def test_undisturbed_with_one_node_and_no_comparison(start, tmp_path):

@@ -75,7 +75,8 @@ def test_a_state_folder_in_use_is_named(programs):
     programs.hub(name="shared")
     code, _, said = programs.run("hub", "--port", "0", "--state", programs.folder / "shared")
     assert code == 1
-    assert "shared" in said
+    assert str(programs.folder / "shared") in said
+    assert "stop that one" in said
     assert said.count("\n") == 1, said
 
 
@@ -86,7 +87,9 @@ def test_a_state_folder_of_a_newer_version_is_named(programs):
         database.commit()
     code, _, said = programs.run("hub", "--port", "0", "--state", programs.folder / "newer")
     assert code == 1
-    assert "newer Fallow" in said
+    assert str(programs.folder / "newer") in said
+    assert "written by a newer Fallow" in said
+    assert "upgrade Fallow" in said
     assert said.count("\n") == 1, said
 
 

@@ -1,5 +1,6 @@
 """The command as a process, where no hub is needed."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -71,7 +72,7 @@ def test_a_hub_that_is_not_there(fallow):
         for command in (("jobs",), ("nodes",), ("job", "show", "x"), ("token", "list"), ("explain", "x")):
             code, _, err = fallow(*command, "--hub", hub, FALLOW_TOKEN="secret-token")
             assert code == 1
-            assert f"no hub answers at {hub}" in err
+            assert f"no hub answers at {hub}; is it running there? (--hub or $FALLOW_HUB name another)" in err
             assert "secret-token" not in err
             assert err.count("\n") == 1
 
@@ -104,6 +105,10 @@ def test_config_shows_what_is_in_effect(fallow):
     assert "http://lab:7070 (from $FALLOW_HUB)" in out
     assert "set (from $FALLOW_TOKEN)" in out
     assert "secret-token" not in out
+    code, out, _ = fallow("config", "--json", FALLOW_HUB="http://lab:7070", FALLOW_TOKEN="secret-token")
+    found = json.loads(out)
+    assert (found["hub"], found["hub_from"], found["token_from"]) == ("http://lab:7070", "$FALLOW_HUB", "$FALLOW_TOKEN")
+    assert "secret-token" not in out
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="asks bash")
@@ -114,3 +119,13 @@ def test_the_shell_can_complete_commands():
     assert found.returncode == 0, found.stderr
     out = found.stdout
     assert "fallow" in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("jo", {"jobs", "job"}), ("job can", {"cancel"}), ("map --unor", {"--unordered"})]
+)
+def test_what_is_begun_is_completed(fallow, typed, offered):
+    words = f"fallow {typed}"
+    code, out, err = fallow(_FALLOW_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
+    assert (code, err) == (0, "")
+    assert set(out.split()) == offered

@@ -12,6 +12,8 @@ def test_every_command_and_option_is_in_the_reference():
         names.append(name)
         assert f"## `{name}" in page
         assert command.help, name
+        assert command.epilog.startswith("Examples\n\n"), name
+        assert f"\n\n{name}" in command.epilog or f" {name} " in command.epilog, name
         section = page.split(f"## `{name}", 1)[1].split("\n## ", 1)[0]
         for parameter in command.params:
             if parameter.param_type_name == "option":

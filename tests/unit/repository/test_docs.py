@@ -1,13 +1,20 @@
-"""The documentation: its links lead somewhere, its programs run."""
+"""The documentation: its links lead somewhere, its programs run, its command lines make sense."""
 
+import ast
+import contextlib
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
+import typer
 
+from fallow.cli.reference import commands
 from fallow.demo.fleet import Fleet
 
 ROOT = Path(__file__).parents[3]
@@ -41,6 +48,58 @@ def test_every_link_leads_somewhere(page):
         assert file.exists(), f"{page_name(page)} links to {target}"
         if anchor:
             assert anchor in anchors(file.read_text()), f"{page_name(page)} links to {target}"
+
+
+_INDENTED = re.compile(r"^ {4}(?:\$ )?((?:\w+=\S+ )*fallow .+)$", re.MULTILINE)
+_QUOTED = re.compile(r"(?:`|<code>)((?:\w+=\S+ )*fallow [^`{<]+)(?:`|</code>)")
+COMMANDS = dict(commands())
+UsageError = typer.BadParameter.__base__
+
+
+def check_command_line(line):
+    """Raise unless the line names a command, gives all that it needs, and no option that it lacks."""
+    words = shlex.split(line, comments=True)
+    while "=" in words[0]:
+        del words[0]
+    words = list(takewhile(lambda word: word not in {"|", "<", ">", "&&"}, words))
+    length = max(length for length in range(len(words) + 1) if not length or " ".join(words[:length]) in COMMANDS)
+    name, arguments = " ".join(words[:length]), words[length:]
+    is_group = hasattr(COMMANDS[name], "commands")
+    assert not is_group or arguments in (["--help"], ["--version"]), f"{line}: {name} has no {arguments}"
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(typer.Exit):  # --help ends it
+        COMMANDS[name].make_context(line, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_command_line_makes_sense(page):
+    text = re.sub(r"<\w[^<>\n]*>", "WORD", _FENCE.sub("", page.read_text()))
+    for line in (*_INDENTED.findall(text), *_QUOTED.findall(text)):
+        check_command_line(line)
+
+
+def test_command_lines_in_messages_and_examples_make_sense():
+    lines = []
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        lines += [line for node in texts if node not in docstrings for line in _QUOTED.findall(node.value)]
+    for path in (ROOT / "src").rglob("*.html"):
+        lines += _QUOTED.findall(path.read_text())
+    for command in COMMANDS.values():
+        lines += [part for part in command.epilog.split("\n\n") if re.match(r"(FALLOW_\w+=\S+ )?fallow ", part)]
+    assert len(lines) > 40
+    for line in lines:
+        if line != "fallow COMMAND --help":
+            check_command_line(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["fallow token create", "fallow jobs --no-such", "fallow nothing", "fallow job show a b"]
+)
+def test_a_command_line_that_makes_none_is_found(line):
+    with pytest.raises((AssertionError, UsageError)):
+        check_command_line(line)
 
 
 def programs(page):

@@ -63,6 +63,7 @@ def test_with_a_wrong_token(web, method, path):
     answer = web.call(method, path, token="flw_wrong-wrong-wrong")
     assert is_refusal(answer, 401, "denied")
     assert "flw_wrong" not in answer.text
+    assert "send a valid one as `Authorization: Bearer TOKEN`" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -91,7 +92,9 @@ def test_unknown_paths(web, path):
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if "/jobs/x" in route[1]])
 def test_unknown_jobs(web, method, path):
-    assert is_refusal(web.call(method, path), 404, "job_not_found")
+    answer = web.call(method, path)
+    assert is_refusal(answer, 404, "job_not_found")
+    assert answer.json()["error"]["message"] == "there is no job 'x'; `fallow jobs` lists yours"
 
 
 def test_bodies_over_the_limit(make_web):
@@ -99,7 +102,7 @@ def test_bodies_over_the_limit(make_web):
     for method, path in (("POST", "/api/v1/jobs"), ("POST", "/api/v1/tokens"), ("POST", "/api/v1/blobs")):
         answer = web.call(method, path, content=b"x" * 1001, headers={"Content-Type": "application/json"})
         assert is_refusal(answer, 413, "too_large")
-        assert "1000" in answer.json()["error"]["message"]
+        assert "1000 bytes; the Python client" in answer.json()["error"]["message"]
 
 
 def test_streamed_bodies_over_the_limit(make_web):

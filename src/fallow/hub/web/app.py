@@ -1,6 +1,8 @@
-"""The web application around a hub: links, REST, pages and static files."""
+"""The web application around a hub: REST, pages and static files. Links are beside it (`links.py`)."""
 
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from litestar import Litestar, MediaType, Response, get
 from litestar.datastructures import State
@@ -12,7 +14,6 @@ from fallow.hub.core.hub import Hub
 from fallow.hub.web.auth import provide_token, requires_token
 from fallow.hub.web.errors import on_bug, on_fallow_error, on_http_error
 from fallow.hub.web.headers import with_security
-from fallow.hub.web.links import Receive, Scope, Send, serve_link
 from fallow.hub.web.openapi import api_router, openapi_document
 from fallow.hub.web.overview import Meter
 from fallow.hub.web.pages import pages_router
@@ -20,6 +21,10 @@ from fallow.hub.web.sessions import Sessions
 from fallow.hub.web.settings import WebSettings
 from fallow.hub.web.streams import Streams
 from fallow.model.errors import FallowError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 STATIC = Path(__file__).parent / "static"
 
@@ -40,14 +45,10 @@ class WebApp:
     """An ASGI application. The one who serves it calls `close` before it waits for connections to end."""
 
     def __init__(self, hub: Hub, settings: WebSettings = WebSettings()) -> None:
-        self._hub = hub
         self._streams = Streams()
         self.litestar = _litestar(hub, settings, self._streams)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await serve_link(self._hub, scope, receive, send)
-            return
         if scope["type"] == "http":
             _hide_slashes_in_names(scope)
             send = with_security(scope["path"], send)

@@ -37,7 +37,9 @@ async def _bounded(request: AnyRequest, limit_bytes: int) -> AsyncIterator[bytes
 
 def _check(size: int, limit_bytes: int) -> None:
     if size > limit_bytes:
-        raise TooLarge(f"the blob is over the limit of {limit_bytes} bytes")
+        raise TooLarge(
+            f"the blob is over the limit of {limit_bytes} bytes; the Python client sends larger ones in pieces"
+        )
 
 
 @post("/", summary="Upload a blob", request_max_body_size=None)
@@ -75,7 +77,7 @@ async def read_blob(digest: DigestParameter, hub: GivenHub, token: GivenToken) -
     wanted = check_digest(digest)
     size = await asyncio.to_thread(hub.blobs.size, wanted)
     if size is None:
-        raise NotFound(f"there is no blob {wanted}")
+        raise NotFound(f"there is no blob {wanted}: upload it again with PUT; one that no job refers to is swept")
     return Stream(_chunks(hub, wanted, size), media_type=OCTETS, headers={"Content-Length": str(size)})
 
 

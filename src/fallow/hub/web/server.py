@@ -14,8 +14,8 @@ import uvicorn
 
 from fallow.hub.core.hub import Hub
 from fallow.hub.web.app import WebApp
+from fallow.hub.web.links import link_protocol
 from fallow.hub.web.settings import WebSettings
-from fallow.link.codec import MAX_MESSAGE_BYTES
 from fallow.model.errors import BadRequest
 
 SWITCH_INTERVAL_S = 0.0002
@@ -25,8 +25,6 @@ DRAIN_S = 5.0
 """How long requests that are under way may take to end once the hub was told to stop."""
 BACKLOG = 2048
 """Connections that may wait to be accepted: a lab of nodes that reconnect at once after a restart."""
-WS_SLACK_BYTES = 64 * 1024
-"""Above the largest message that our own ends send, so that theirs is the error that people see."""
 
 
 class _Server(uvicorn.Server):
@@ -93,13 +91,13 @@ async def serve(
     with listen(host, port) as listener:  # first: a port in use must not cost a start of the hub
         await hub.start()
         try:
-            await _serve(WebApp(hub, settings), listener, on_ready)
+            await _serve(hub, WebApp(hub, settings), listener, on_ready)
         finally:
             await hub.stop()
     return 0
 
 
-async def _serve(app: WebApp, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+async def _serve(hub: Hub, app: WebApp, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
     address = address_of(listener)
     server = _Server(
         uvicorn.Config(
@@ -108,10 +106,7 @@ async def _serve(app: WebApp, listener: socket.socket, on_ready: Callable[[str],
             access_log=False,
             log_config=None,
             server_header=False,
-            ws="websockets-sansio",
-            ws_max_size=MAX_MESSAGE_BYTES + WS_SLACK_BYTES,
-            ws_ping_interval=None,
-            ws_per_message_deflate=False,
+            ws=link_protocol(hub),
             timeout_graceful_shutdown=int(DRAIN_S),
         )
     )
