@@ -1,6 +1,7 @@
 """Readers: what takes a job's result pages from the session's thread and hands them to whoever waits."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from pathlib import Path
 from threading import Condition
@@ -25,26 +26,32 @@ Entry = tuple[ResultValues, int, int]
 """Part of a result page: the indices `[start, stop)` of it that count."""
 
 
-class OrderedReader:
-    """Hands out results in order of index; holds what came early."""
+class _Reader(ABC):
+    """Takes each index once: of a page that overlaps what came before, only the rest.
+
+    Pages may overlap if a hub crashed after it handed a value out early: the task runs again, and its new page may have
+    other bounds.
+    """
 
     def __init__(self, state: "JobState", number: int) -> None:
         self.job: JobId = state.job
         self.number = number
         self.state = state
         self._condition: Condition = state.condition
-        self._early: dict[int, Entry] = {}
-        self._next = 0
+        self._seen = RangeSet()
         self._error: BaseException | None = None
+
+    @abstractmethod
+    def _keep(self, entry: Entry) -> None:
+        """Hold what came until it is taken."""
 
     def on_pages(self, pages: tuple[StoredPage, ...], blobs: dict[Digest, Path | bytes]) -> None:
         with self._condition:
             for page in pages:
                 values = _values(page, blobs)
-                counts = page.counts
-                for start, stop in zip(counts[::2], counts[1::2], strict=True):
-                    if start >= self._next:
-                        self._early[start] = (values, start, stop)
+                for start, stop in zip(page.counts[::2], page.counts[1::2], strict=True):
+                    for a, b in self._seen.add(start, stop):
+                        self._keep((values, a, b))
             self._condition.notify_all()
 
     def on_error(self, error: BaseException) -> None:
@@ -55,13 +62,22 @@ class OrderedReader:
     def missing(self) -> list[tuple[int, int]]:
         """Return what has neither been handed out nor come."""
         with self._condition:
-            have = RangeSet([(0, self._next)])
-            for start, (_, _, stop) in self._early.items():
-                have.add(start, stop)
-            return have.missing(0, WHOLE_JOB)
+            return self._seen.missing(0, WHOLE_JOB)
 
     def credit_bytes(self) -> int:
         return CREDIT_BYTES
+
+
+class OrderedReader(_Reader):
+    """Hands out results in order of index; holds what came early."""
+
+    def __init__(self, state: "JobState", number: int) -> None:
+        super().__init__(state, number)
+        self._early: dict[int, Entry] = {}
+        self._next = 0
+
+    def _keep(self, entry: Entry) -> None:
+        self._early[entry[1]] = entry
 
     def take(self, timeout: float | None = None) -> Entry | None:
         """Return the next part of a page, None at the end of the job; raises what ended the job otherwise.
@@ -85,38 +101,15 @@ class OrderedReader:
                 self._condition.wait(left)
 
 
-class CompletionReader:
+class CompletionReader(_Reader):
     """Hands out results in the order in which they come."""
 
     def __init__(self, state: "JobState", number: int) -> None:
-        self.job: JobId = state.job
-        self.number = number
-        self.state = state
-        self._condition: Condition = state.condition
+        super().__init__(state, number)
         self._waiting: deque[Entry] = deque()
-        self._seen = RangeSet()
-        self._error: BaseException | None = None
 
-    def on_pages(self, pages: tuple[StoredPage, ...], blobs: dict[Digest, Path | bytes]) -> None:
-        with self._condition:
-            for page in pages:
-                values = _values(page, blobs)
-                for start, stop in zip(page.counts[::2], page.counts[1::2], strict=True):
-                    for a, b in self._seen.add(start, stop):
-                        self._waiting.append((values, a, b))
-            self._condition.notify_all()
-
-    def on_error(self, error: BaseException) -> None:
-        with self._condition:
-            self._error = error
-            self._condition.notify_all()
-
-    def missing(self) -> list[tuple[int, int]]:
-        with self._condition:
-            return self._seen.missing(0, WHOLE_JOB)
-
-    def credit_bytes(self) -> int:
-        return CREDIT_BYTES
+    def _keep(self, entry: Entry) -> None:
+        self._waiting.append(entry)
 
     def take(self, timeout: float | None = None) -> Entry | None:
         """Return part of a page as it comes, None at the end of the job; raises what ended the job otherwise."""

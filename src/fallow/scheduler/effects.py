@@ -1,8 +1,8 @@
 """What the scheduler wants done. The hub's shell carries effects out, in order.
 
-`Persist` goes to the journal. All others are carried out now, without waiting for it: work may be
-dispatched and values handed to watchers before they are durable; only acknowledgements, which the shell
-sends when the commit is done, come after.
+`Persist` goes to the journal. Work is dispatched and values are handed to watchers now, without waiting for it.
+What could not be taken back is told only once all changes before it are durable: acknowledgements, the end of a job, events,
+and partials of `reduce`, which can't be counted in part.
 """
 
 import msgspec
@@ -59,7 +59,7 @@ class TellResults(msgspec.Struct, frozen=True):
 
 
 class TellProgress(msgspec.Struct, frozen=True):
-    """The job's progress changed; `ended` jobs are told at once, others a few times a second."""
+    """The job's progress changed; `ended` jobs are told as soon as that is durable, others a few times a second."""
 
     job: JobId
     ended: bool

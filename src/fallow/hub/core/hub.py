@@ -358,7 +358,7 @@ class Hub:
     # --- effects --------------------------------------------------------------------------------
 
     def carry_out(self, effects: Effects) -> None:
-        """Do what the scheduler decided, in order."""
+        """Do what the scheduler decided, in order; what must not be taken back is told once it is durable."""
         for effect in effects:
             match effect:
                 case GrantLease():
@@ -367,12 +367,11 @@ class Hub:
                     self.journal.append(effect.change)
                     self._note_change(effect.change)
                 case TellResults():
-                    for shell in self.watchers.get(effect.job, ()):
-                        shell.tell_results(effect.job, effect.pages)
+                    self._tell_results(effect)
                 case TellProgress():
                     self._tell_progress(effect)
                 case Tell():
-                    self.events.post(effect.event, time.time())
+                    self.journal.after_commit(partial(self.events.post, effect.event, time.time()))
                     if isinstance(effect.event, NodeLost) and (node := self._nodes.get(effect.event.node)) is not None:
                         node.close("not heard of for too long; connect again")  # its leases are others' now
                 case RecallLease():
@@ -436,16 +435,29 @@ class Hub:
 
         self.spawn(load_and_grant())
 
+    def _tell_results(self, effect: TellResults) -> None:
+        """Hand out values at once; a crash may run their tasks again, but what was handed out stands.
+
+        A partial of `reduce` waits for its commit: run again it may come with other bounds, and can't be counted in part.
+        """
+        waits = any(each.page.partial for each in effect.pages)
+        for shell in self.watchers.get(effect.job, ()):
+            if waits:
+                self.journal.after_commit(partial(shell.tell_results, effect.job, effect.pages))
+            else:
+                shell.tell_results(effect.job, effect.pages)
+
     def _tell_progress(self, effect: TellProgress) -> None:
+        if effect.ended:
+            self.changed.discard(effect.job)
         watchers = self.watchers.get(effect.job)
         if not watchers:
             return
         if effect.ended:
-            self.changed.discard(effect.job)
             progress = self._progress(effect.job)
             if progress is not None:
                 for shell in watchers:
-                    shell.tell_progress(effect.job, progress)
+                    self.journal.after_commit(partial(shell.tell_progress, effect.job, progress))
             return
         self.changed.add(effect.job)
         if self._progress_timer is None:

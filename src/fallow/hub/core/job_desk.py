@@ -185,7 +185,7 @@ class JobDesk:
                 continue
             if spec.name is None:
                 self.delete(spec)
-            elif self._hub.scheduler.has_job(job):
+            if self._hub.scheduler.has_job(job):  # named, or wanted by a job that goes on from it
                 progress = self._hub.scheduler.progress(job)
                 if progress.size is None:
                     self.seal(job, progress.accepted, input_ended=True)
@@ -274,11 +274,13 @@ class JobDesk:
         return view
 
     async def job_info(self, job: JobId, owner: str | None = None) -> JobInfo:
-        """Return a job as shown to people; raises JobNotFound."""
+        """Return a job as shown to people, an end only once it is durable; raises JobNotFound."""
         if job in self._hub.book.specs and self._hub.scheduler.has_job(job):
             self._hub.book.spec_owned_by(job, owner)
             return self._hub.scheduler.info(job)
-        return (await self._ended(job, owner)).info
+        info = (await self._ended(job, owner)).info
+        await self._hub.journal.barrier()
+        return info
 
     def recover_parent(self, parent: EndedView) -> Effects:
         """Let the scheduler know an ended job again, whose results are another's inputs."""
