@@ -9,6 +9,9 @@ import typer
 from fallow.cli.options import HubOption, JobArgument, JsonOption, TokenFileOption, examples
 from fallow.cli.output import Column, Row, choose
 
+FOLLOW_S = 0.5
+"""How often `fallow job logs --follow` looks."""
+
 if TYPE_CHECKING:
     from fallow.cli.api import HubApi
 
@@ -147,24 +150,39 @@ def delete(
             api.call("DELETE", job_path(job))
 
 
-@job_commands.command("logs", epilog=examples("fallow job logs sweep-7", "fallow job logs sweep-7 --json"))
-def logs(job: JobArgument, json: JsonOption = False, hub: HubOption = None, token_file: TokenFileOption = None) -> None:
+@job_commands.command("logs", epilog=examples("fallow job logs sweep-7", "fallow job logs sweep-7 --follow"))
+def logs(
+    job: JobArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes until the job ends.")] = False,
+    json: JsonOption = False,
+    hub: HubOption = None,
+    token_file: TokenFileOption = None,
+) -> None:
     """Print what a job's tasks printed.
 
     In order of arrival at the hub. With --json each line is {"index": …, "text": …, "node": …}.
     """
     import json as json_module
     import sys
+    import time
 
     from fallow.cli.api import job_path
 
-    after: int | None = 0
+    read = 0
     with connect(hub, token_file) as api:
-        while after is not None:
-            page = api.call("GET", job_path(job, "/logs"), params={"after": after})
-            for entry in page["entries"]:
-                sys.stdout.write(json_module.dumps(entry, ensure_ascii=False) + "\n" if json else entry["text"])
-            after = page["next"]
+        while True:
+            has_ended = not follow or api.call("GET", job_path(job))["state"] in {"done", "cancelled"}
+            following: int | None = read
+            while following is not None:
+                page = api.call("GET", job_path(job, "/logs"), params={"after": following})
+                for entry in page["entries"]:
+                    sys.stdout.write(json_module.dumps(entry, ensure_ascii=False) + "\n" if json else entry["text"])
+                read += len(page["entries"])
+                following = page["next"]
+            sys.stdout.flush()
+            if has_ended:
+                break
+            time.sleep(FOLLOW_S)
 
 
 @job_commands.command(

@@ -32,7 +32,8 @@ def map_command(
         typer.Option(
             "--errors",
             metavar="keep|stop",
-            help='stop: end at the first task that fails. keep: write {"error": ..., "index": ...} in its place.',
+            help="stop: end at the first task that fails, and name its line. "
+            'keep: write {"error": ..., "index": ..., "line": ...} in its place.',
         ),
     ] = OnErrors.stop,
     retries: Annotated[

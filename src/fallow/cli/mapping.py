@@ -5,6 +5,8 @@ import importlib
 import json
 import os
 import sys
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,17 +44,24 @@ class _Input:
 
     def __init__(self, lines: TextIO) -> None:
         self._lines = lines
+        self._blanks = array("q")
+        """Of each blank line, how many values came before it."""
         self.error: BadRequest | None = None
 
     def __iter__(self) -> Iterator[Any]:
         for number, line in enumerate(self._lines, 1):
             if not line.strip():
+                self._blanks.append(number - 1 - len(self._blanks))
                 continue
             try:
                 yield json.loads(line.rstrip())
             except (ValueError, RecursionError) as error:
                 self.error = BadRequest(_malformed(number, line, error))
                 raise self.error from error
+
+    def line_of(self, index: int) -> int:
+        """Return the number, from 1, of the line that value `index` stood on."""
+        return index + 1 + bisect_right(self._blanks, index)
 
 
 def _malformed(number: int, line: str, error: Exception) -> str:
@@ -132,10 +141,9 @@ def run_map(asked: Mapping) -> None:
         except Exception as error:
             if values.error is not None:
                 raise values.error from None
-            if isinstance(error, FallowError) or (isinstance(error, BrokenPipeError) and error.__cause__ is None):
-                raise  # ours; what a task raised has its remote traceback as cause
-            remark(f"fallow: a task failed: {type(error).__name__}: {error}")
-            _show_cause(error)
+            if isinstance(error, FallowError | BrokenPipeError | typer.Exit):
+                raise
+            remark(f"fallow: a result can't be read here: {type(error).__name__}: {error}")
             raise typer.Exit(1) from None
     if failed:
         remark(f"fallow: {failed} tasks failed; their lines say why")
@@ -143,34 +151,41 @@ def run_map(asked: Mapping) -> None:
 
 
 def _run(grid: "Grid", function: Callable[[Any], Any], values: _Input, asked: Mapping, options: dict[str, Any]) -> int:
+    import typer
+
     failed = 0
     job = grid.map(function, values, **options)
+    results = (
+        enumerate(job.results(return_exceptions=True)) if asked.ordered else job.as_completed(return_exceptions=True)
+    )
     with _progress(job) as advance:
-        if asked.ordered:
-            for index, result in enumerate(job.results(return_exceptions=asked.keep_errors)):
-                failed += _write(index, result)
-                advance()
-        else:
-            for index, result in job.as_completed(return_exceptions=asked.keep_errors):
-                failed += _write(index, result)
-                advance()
+        for index, result in results:
+            if not isinstance(result, BaseException):
+                _write(values.line_of(index), result)
+            elif asked.keep_errors:
+                failed += 1
+                found = {"error": _in_words(result), "index": index, "line": values.line_of(index)}
+                print(json.dumps(found, ensure_ascii=False))
+            else:
+                remark(f"fallow: line {values.line_of(index)} of the input: {_in_words(result)}")
+                if result.__cause__ is not None:  # the traceback on the node
+                    remark(str(result.__cause__))
+                raise typer.Exit(1)
+            advance()
     return failed
 
 
-def _write(index: int, result: Any) -> bool:
-    if isinstance(result, BaseException):
-        print(json.dumps({"error": f"{type(result).__name__}: {result}", "index": index}, ensure_ascii=False))
-        return True
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _write(line: int, result: Any) -> None:
     try:
         print(json.dumps(result, ensure_ascii=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadRequest(f"result {index} is no JSON: {error}; let the function return plain values") from error
-    return False
-
-
-def _show_cause(error: BaseException) -> None:
-    if error.__cause__ is not None:
-        remark(str(error.__cause__))
+        raise BadRequest(
+            f"the result of line {line} of the input is no JSON: {error}; let the function return plain values"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -208,6 +208,7 @@ class MemoryState:
             found = self._jobs.get(job)
             if found is None:
                 return [], None
+            after = after if after >= 0 else max(0, len(found.logs) + after)
             on = after + limit
             return found.logs[after:on], on if on < len(found.logs) else None
 

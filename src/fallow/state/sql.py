@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Select, select, union
+from sqlalchemy import Connection, Engine, Select, func, select, union
 from sqlalchemy.exc import DatabaseError
 
 from fallow.model.changes import Change, LogEntry
@@ -140,15 +140,17 @@ class SqlState:
             return found[0] if found else None
 
     def logs(self, job: JobId, *, after: int = 0, limit: int = 1000) -> tuple[list[LogEntry], int | None]:
+        count = select(func.coalesce(func.max(logs.c.entry), -1) + 1).join(jobs, logs.c.job == jobs.c.number)
         query = (
             select(logs.c.entry, logs.c.index.label("at"), logs.c.text, logs.c.node)
             .join(jobs, logs.c.job == jobs.c.number)
-            .where(jobs.c.id == job, logs.c.entry >= after)
             .order_by(logs.c.entry)
             .limit(limit + 1)
         )
         with self._reader() as reader:
-            rows = reader.execute(query).all()
+            if after < 0:
+                after += reader.scalar(count.where(jobs.c.id == job)) or 0
+            rows = reader.execute(query.where(jobs.c.id == job, logs.c.entry >= after)).all()
         entries = [LogEntry(row.at, row.text.decode(), row.node.decode()) for row in rows[:limit]]
         return entries, rows[limit].entry if len(rows) > limit else None
 

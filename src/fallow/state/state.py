@@ -110,7 +110,10 @@ class State(Protocol):
         ...
 
     def logs(self, job: JobId, *, after: int = 0, limit: int = 1000) -> tuple[list[LogEntry], int | None]:
-        """Return log entries in order of arrival from entry number `after`, and where to go on or None at the end."""
+        """Return log entries in order of arrival from entry number `after`, and where to go on or None at the end.
+
+        after: below 0, it counts from the end: -20 begins with the last twenty.
+        """
         ...
 
     def unreferenced_blobs(self, candidates: Sequence[Digest]) -> list[Digest]:

@@ -78,10 +78,25 @@ def test_map_unordered_has_the_same_results(fallow):
 
 
 def test_map_stops_at_an_error_or_keeps_it(fallow):
-    said = fallow("map", "mine:picky", stdin=lines(1, 2, 3, 4), code=1)
-    assert "ValueError: not three" in said
-    code_1 = fallow("map", "mine:picky", "--errors", "keep", stdin=lines(1, 2, 3, 4), code=1)
+    stdin = "\n" + lines(1, 2) + "\n" + lines(3, 4)
+    for options in ((), ("--unordered",)):
+        said = fallow("map", "mine:picky", *options, stdin=stdin, code=1)
+        assert said.startswith("fallow: line 5 of the input: ValueError: not three\n")
+        assert 'raise ValueError("not three")' in said  # where, on the node
+    code_1 = fallow("map", "mine:picky", "--errors", "keep", stdin=stdin, code=1)
     assert code_1 == "fallow: 1 tasks failed; their lines say why\n"
+
+
+def test_map_keeps_an_error_in_the_place_of_its_result(programs, hub):
+    environment = {"FALLOW_HUB": hub.url, "FALLOW_TOKEN": ADMIN}
+    code, out, _ = programs.run("map", "mine:picky", "--errors", "keep", stdin="\n2\n3\n4\n", **environment)
+    kept = {"error": "ValueError: not three", "index": 1, "line": 3}
+    assert (code, [json.loads(line) for line in out.splitlines()]) == (1, [2, kept, 4])
+
+
+def test_map_names_the_line_whose_task_died_or_ran_over_time(fallow):
+    said = fallow("map", "mine:slow", "--timeout", "0.2", stdin="\n3\n", code=1)
+    assert said.startswith("fallow: line 2 of the input: TaskTimeout: ")
 
 
 def test_map_names_a_malformed_line(fallow):
@@ -90,7 +105,7 @@ def test_map_names_a_malformed_line(fallow):
 
 
 def test_map_names_a_result_that_is_no_json(fallow):
-    assert "result 0 is no JSON" in fallow("map", "mine:no_json", stdin=lines(1), code=1)
+    assert "the result of line 2 of the input is no JSON" in fallow("map", "mine:no_json", stdin="\n1\n", code=1)
 
 
 def test_jobs_from_creation_to_deletion(fallow, hub):
@@ -150,6 +165,21 @@ def test_logs(fallow, hub):
     assert wait_until(lambda: fallow("job", "logs", "chatty"), "the log") == "hello\n"
     entry = json.loads(fallow("job", "logs", "chatty", "--json"))
     assert (entry["index"], entry["text"], entry["node"]) == (0, "hello\n", "node-1")
+
+
+def test_logs_are_followed_until_the_job_ends(fallow, hub, programs):
+    hub.job("builtins:print", ["hello"], name="ended")
+    hub.wait_done("ended")
+    assert wait_until(lambda: fallow("job", "logs", "ended", "--follow"), "the log") == "hello\n"
+    hub.job("builtins:exec", ["print('saw 1')", "import time; time.sleep(600)"], name="sleepers")
+    followed = programs.start(
+        "job", "logs", "sleepers", "--follow", name="follower", FALLOW_HUB=hub.url, FALLOW_TOKEN=ADMIN
+    )
+    wait_until(lambda: followed.said() == "saw 1\n", "what the task printed")
+    assert followed.process.poll() is None
+    fallow("job", "cancel", "sleepers")
+    assert followed.wait() == 0
+    assert followed.said() == "saw 1\n"
 
 
 def test_cancel_stops_running_tasks(fallow, hub):

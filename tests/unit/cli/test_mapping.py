@@ -27,6 +27,13 @@ def test_a_malformed_line_is_named(text, message):
     assert len(str(error.value)) < 200
 
 
+def test_values_are_known_by_their_lines():
+    values = _Input(io.StringIO('\n"2"\n"3"\n\n \n"6"\n\n'))
+    assert [values.line_of(index) for index, _ in enumerate(values)] == [2, 3, 6]
+    values = _Input(io.StringIO('"1"\n"2"'))
+    assert [values.line_of(index) for index, _ in enumerate(values)] == [1, 2]
+
+
 def test_functions_are_found():
     assert find_function("math:sqrt") is math.sqrt
     assert find_function("builtins:str.upper") is str.upper

@@ -339,6 +339,10 @@ def test_logs_come_in_order_and_in_parts(opened, make):
     rest, end = opened.state.logs(job, after=after, limit=4)
     assert (first + rest, end) == (entries, None)
     assert opened.state.logs(job, after=len(entries)) == ([], None)
+    assert opened.state.logs(job, after=-2) == (entries[-2:], None)
+    assert opened.state.logs(job, after=-4, limit=3) == (entries[-4:-1], 6)
+    assert opened.state.logs(job, after=-20) == (entries, None)
+    assert opened.state.logs(make.job_id(3), after=-2) == ([], None)
 
 
 def test_tokens_stay_until_revoked(opened):

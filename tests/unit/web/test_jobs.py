@@ -169,6 +169,13 @@ def test_logs(web):
     body = web.get(f"/api/v1/jobs/{job['id']}/logs").json()
     assert body["entries"][0] == {"index": 0, "text": "from 0\n", "node": "bench-3"}
     assert body["next"] is None
+    path = f"/api/v1/jobs/{job['id']}/logs"
+    assert web.get(f"{path}?after=-1").json()["entries"] == body["entries"][-1:]
+    assert web.get(f"{path}?after={len(body['entries'])}").json() == {"entries": [], "next": None}
+    for after in (-(10**30), 10**30):
+        refused = web.get(f"{path}?after={after}")
+        assert refused.status_code == 400
+        assert "after" in refused.json()["error"]["message"]
 
 
 def test_users_see_their_own_jobs_only(web):

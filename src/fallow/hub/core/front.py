@@ -99,7 +99,7 @@ class Front:
         return pages, after
 
     async def logs(self, ref: str, token: Token, *, after: int = 0) -> tuple[list[LogEntry], int | None]:
-        """Return what the job's tasks printed, from entry `after` on, and where to go on."""
+        """Return what the job's tasks printed, from entry `after` on (below 0: so many, the last ones), and where to go on."""
         job = (await self.job(ref, token)).spec.id
         await self._hub.journal.barrier()
         return await self._hub.read(lambda: self._hub.state.logs(job, after=after))

@@ -24,6 +24,8 @@ from fallow.hub.web.results import (
 from fallow.hub.web.views import Explanation, JobList, JobView, LogList, view_job, view_log_entry
 
 MAX_LISTED = 1000
+LAST_ENTRIES = 1000
+"""Of a log, that can be asked for without reading all of it."""
 JSON_LINES = "application/jsonl"
 MSGPACK = "application/msgpack"
 
@@ -128,7 +130,14 @@ async def job_logs(
     job: Ref,
     hub: GivenHub,
     token: GivenToken,
-    after: Annotated[int, QueryParameter(ge=0, description="Go on from here; see `next`.")] = 0,
+    after: Annotated[
+        int,
+        QueryParameter(
+            ge=-LAST_ENTRIES,
+            le=1 << 53,
+            description=f"Leave out so many entries; see `next`. Below 0, down to -{LAST_ENTRIES}: the last so many.",
+        ),
+    ] = 0,
 ) -> LogList:
     """Read what the job's tasks printed, in order of arrival. At most 64 KiB a task are kept, and 64 MiB a job."""
     entries, following = await hub.front.logs(named(request, job), token, after=after)

@@ -86,7 +86,8 @@ class LogList(msgspec.Struct, frozen=True):
 
     entries: list[LogEntryView]
     next: int | None
-    """Pass as `after` for what follows; null at the end of what there is so far."""
+    """Pass as `after` for what follows; null at the end of what there is so far. To go on from there later, pass how
+    many entries were read in all."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
