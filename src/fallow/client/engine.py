@@ -1,11 +1,13 @@
 """The thread on which everything that waits for the network runs, beside the user's threads."""
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from fallow.link.loop import loop_factory
 from fallow.model.errors import Closed
 
 T = TypeVar("T")
@@ -22,7 +24,7 @@ class Engine:
         started = threading.Event()
 
         def run() -> None:
-            with asyncio.Runner(loop_factory=_new_loop) as runner:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 self.loop = runner.get_loop()
                 self._ended = asyncio.Event()
                 started.set()
@@ -35,6 +37,11 @@ class Engine:
     @property
     def is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on the engine's thread, and so must not wait for it."""
+        return threading.current_thread() is self._thread
 
     def post(self, callback: Callable[..., Any], *args: Any) -> None:
         """Run a callback on the loop soon; from any thread. After `stop`: nothing happens."""
@@ -64,13 +71,16 @@ class Engine:
         """End the loop and its thread; tasks that are left are cancelled."""
         if self.is_running:
             self.post(self._ended.set)
-            if threading.current_thread() is not self._thread:
+            if not self.is_current:
                 assert self._thread is not None
                 self._thread.join()
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    # The selector loop even on Windows would lack subprocess pipes; the default there has them.
-    import uvloop
+def at_exit(callback: Callable[[], object]) -> None:
+    """Call back when the interpreter begins to exit, the latest registered first.
 
-    return uvloop.new_event_loop()
+    Earlier than `atexit`, which comes when executors take no more work, and so nothing could be written to a disk any more;
+    the standard library's executors end by the same hook.
+    """
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(callback)

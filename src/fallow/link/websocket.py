@@ -1,4 +1,4 @@
-"""Links over WebSocket: `dial` for the end that connects, `serve_websocket` for a bare ASGI route.
+"""Links over WebSocket: `dial` for the end that connects, and what it has in common with the hub's (`served.py`).
 
 One message per write carries all control frames that are waiting; bulk frames (blob chunks) go only
 when no control frame waits. No compression: pages are compressed where that pays, by their makers.
@@ -8,15 +8,17 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import Event, State
 
 from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder, encode_frame, join_frames
-from fallow.link.frames import ClientFrame, NodeFrame, ToClient, ToNode
+from fallow.link.frames import ToClient, ToNode
 from fallow.link.link import OnClosed, OnFrame
 from fallow.model.errors import BadRequest, Denied, Forbidden, Unavailable
 
@@ -31,29 +33,25 @@ BULK_HIGH_WATER = 8
 CLOSE_TIMEOUT_S = 2.0
 
 _to_dialler = {"client": FrameDecoder(ToClient), "node": FrameDecoder(ToNode)}
-_to_hub = {"client": FrameDecoder(ClientFrame), "node": FrameDecoder(NodeFrame)}
 _log = structlog.get_logger("fallow.link")
 
 
 class _QueueingLink:
-    """What both ends share: the queues, the writer task and delivery."""
+    """What both ends share: the queues and delivery."""
 
     def __init__(self, peer: str, decoder: FrameDecoder) -> None:
         self.peer = peer
         self._decoder = decoder
         self._control: list[bytes] = []
         self._bulk: deque[bytes] = deque()
-        self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._started = asyncio.Event()
         self._closing: str | None = None
         self._on_frame: OnFrame | None = None
         self._on_closed: OnClosed | None = None
 
     def start(self, on_frame: OnFrame, on_closed: OnClosed) -> None:
         self._on_frame, self._on_closed = on_frame, on_closed
-        self._started.set()
 
     def send(self, frame: Any, *, bulk: bool = False) -> None:
         if self._closing is not None:
@@ -65,7 +63,7 @@ class _QueueingLink:
                 self._room.clear()
         else:
             self._control.append(data)
-        self._wake.set()
+        self._wake()
 
     async def drained(self) -> None:
         await self._room.wait()
@@ -73,8 +71,12 @@ class _QueueingLink:
     def close(self, reason: str = "") -> None:
         if self._closing is None:
             self._closing = reason or "closed"
-            self._wake.set()
+            self._wake()
             self._room.set()
+
+    def _wake(self) -> None:
+        """Have what is queued written, and the end noticed, in the loop's next turn."""
+        raise NotImplementedError
 
     def _next_message(self) -> bytes | None:
         """Take what goes into the next message: waiting control frames, else one bulk frame, else None."""
@@ -94,73 +96,118 @@ class _QueueingLink:
             return join_frames([data])
         return None
 
-    async def _write(self, put: Callable[[bytes], Awaitable[None]]) -> None:
-        while True:
-            while (message := self._next_message()) is not None:
-                await put(message)
-            if self._closing is not None:
-                return
-            self._wake.clear()
-            if self._control or self._bulk:
-                continue
-            await self._wake.wait()
-
-    async def _pump(self, get: Callable[[], Awaitable[bytes | None]], put: Callable[[bytes], Awaitable[None]]) -> str:
-        """Read and write until the connection ends; return why."""
-        await self._started.wait()
-        writer = asyncio.create_task(self._write(put))
-        reader = asyncio.create_task(self._read(get))
-        try:
-            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (reader, writer):
-                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                    if isinstance(error, (BadRequest, ConnectionClosed, OSError)):
-                        return str(error) or type(error).__name__
-                    raise error
-            return self._closing or "the other end closed the connection"
-        finally:
-            self._closing = self._closing or "closed"
-            self._room.set()
-            for task in (writer, reader):
-                task.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
-
-    async def _read(self, get: Callable[[], Awaitable[bytes | None]]) -> None:
+    def _take(self, message: bytes) -> None:
+        """Hand on the frames of a message; raises BadRequest if it is none."""
         assert self._on_frame is not None
-        while (message := await get()) is not None:
-            for frame in self._decoder.decode(message):
-                self._on_frame(frame)
+        for frame in self._decoder.decode(message):
+            self._on_frame(frame)
 
     def _closed(self, reason: str) -> None:
         assert self._on_closed is not None
         self._on_closed(reason)
 
 
+class _Connection(ClientConnection):
+    """Hands each message over as soon as it is parsed, instead of waking a task that waits for it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.on_message: Callable[[bytes], None] | None = None
+        self.on_writable: Callable[[], None] = _nothing
+        self._waiting: list[bytes] = []
+        self._parts: list[bytes] = []
+
+    def listen(self, on_message: Callable[[bytes], None]) -> None:
+        """Hand over what has come already and all that follows."""
+        self.on_message = on_message
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            on_message(message)
+
+    def process_event(self, event: Event) -> None:
+        if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
+            super().process_event(event)
+            return
+        self._parts.append(bytes(event.data))
+        if event.fin:
+            message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts = []
+            if self.on_message is None:
+                self._waiting.append(message)
+            else:
+                self.on_message(message)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.on_writable()
+
+
+def _nothing() -> None:
+    pass
+
+
 class DialledLink(_QueueingLink):
     """The connecting end."""
 
-    def __init__(self, connection: ClientConnection, kind: Kind, peer: str) -> None:
+    def __init__(self, connection: _Connection, kind: Kind, peer: str) -> None:
         super().__init__(peer, _to_dialler[kind])
         self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._is_woken = False
+        self._ending: asyncio.Future[str] = self._loop.create_future()
+        connection.on_writable = self._wake
+        connection.connection_lost_waiter.add_done_callback(lambda _: self._end("the other end closed the connection"))
         self._task = asyncio.create_task(self._run())
 
-    async def _run(self) -> None:
+    def start(self, on_frame: OnFrame, on_closed: OnClosed) -> None:
+        super().start(on_frame, on_closed)
+        self._connection.listen(self._receive)
+        self._wake()
+
+    def _receive(self, message: bytes) -> None:
+        if self._ending.done():
+            return
+        try:
+            self._take(message)
+        except BadRequest as error:
+            self._end(str(error))
+        except Exception:
+            _log.exception("a frame could not be handled")
+            self._end("a frame could not be handled")
+
+    def _end(self, reason: str) -> None:
+        if not self._ending.done():
+            self._ending.set_result(reason)
+
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_woken = False
         connection = self._connection
+        # a full buffer is written to again when it has drained, and what is queued goes before the end
+        while not connection.paused and connection.state is State.OPEN:
+            message = self._next_message()
+            if message is None:
+                if self._closing is not None:
+                    self._end(self._closing)
+                return
+            connection.protocol.send_binary(message)
+            connection.send_data()
 
-        async def get() -> bytes | None:
-            try:
-                message = await connection.recv()
-            except ConnectionClosed:
-                return None
-            return message if isinstance(message, bytes) else message.encode()
-
+    async def _run(self) -> None:
         reason = "closed"
         try:
-            reason = await self._pump(get, connection.send)
+            reason = await self._ending
         finally:
+            self._closing = self._closing or "closed"
+            self._room.set()
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT_S)
-            self._closed(connection.close_reason or reason)
+                await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT_S)
+            if self._on_closed is not None:
+                self._closed(self._connection.close_reason or reason)
 
     async def closed(self) -> None:
         """Wait until the connection is gone and `on_closed` has been called."""
@@ -188,9 +235,9 @@ async def dial(url: str, secret: str, kind: Kind, *, tls: ssl.SSLContext | None 
             open_timeout=DIAL_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
             write_limit=1 << 20,
-            max_queue=64,
             user_agent_header=None,
             ssl=tls,
+            create_connection=_Connection,
         )
     except InvalidStatus as error:
         status = error.response.status_code
@@ -203,45 +250,5 @@ async def dial(url: str, secret: str, kind: Kind, *, tls: ssl.SSLContext | None 
         raise BadRequest(f"{url!r} is not a hub's address; write it as http://host:7070 or https://host") from error
     except (OSError, TimeoutError, WebSocketException) as error:
         raise Unavailable(f"no hub answers at {url}: {error or type(error).__name__}") from error
+    assert isinstance(connection, _Connection)
     return DialledLink(connection, kind, base)
-
-
-Message = MutableMapping[str, Any]
-
-
-async def serve_websocket(
-    kind: Kind,
-    scope: MutableMapping[str, Any],
-    receive: Callable[[], Awaitable[Message]],
-    send: Callable[[Message], Awaitable[None]],
-    accept: Callable[[_QueueingLink], None],
-) -> None:
-    """Carry a link over one ASGI WebSocket connection until it closes. The caller has checked the token.
-
-    accept: called with the link once the connection is open; must call `link.start`.
-    """
-    await receive()  # websocket.connect
-    await send({"type": "websocket.accept"})
-    client = scope.get("client") or ("unknown", 0)
-    link = _QueueingLink(f"{client[0]}:{client[1]}", _to_hub[kind])
-
-    async def get() -> bytes | None:
-        message = await receive()
-        if message["type"] == "websocket.disconnect":
-            return None
-        data = message.get("bytes")
-        return data if data is not None else (message.get("text") or "").encode()
-
-    async def put(data: bytes) -> None:
-        await send({"type": "websocket.send", "bytes": data})
-
-    accept(link)
-    reason = "closed"
-    try:
-        reason = await link._pump(get, put)
-    finally:
-        with contextlib.suppress(Exception):  # it may be gone already
-            await send(
-                {"type": "websocket.close", "code": 1000, "reason": reason.encode()[:100].decode(errors="ignore")}
-            )
-        link._closed(reason)
