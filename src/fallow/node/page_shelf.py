@@ -34,16 +34,19 @@ class PageShelf:
         spans = self._spans.setdefault(job, [])
         counts = (page.start, page.stop) if page.counts is None else page.counts
         fresh = RangeSet(zip(counts[::2], counts[1::2], strict=True))
-        for start, stop, old in spans:
-            if fresh.discard(start, stop):
-                self._recent.move_to_end((job, old.number))
-        if not fresh:
-            return
+        if spans and counts[0] < spans[-1][1]:  # mostly it is behind all others
+            for start, stop, old in spans:
+                if fresh.discard(start, stop):
+                    self._recent.move_to_end((job, old.number))
+            if not fresh:
+                return
         self._numbers += 1
         shelved = ShelvedPage(self._numbers, page)
         self._recent[job, shelved.number] = shelved
+        in_order = not spans or counts[0] >= spans[-1][1]
         spans += [(start, stop, shelved) for start, stop in fresh.ranges()]
-        spans.sort(key=lambda span: span[0])
+        if not in_order:
+            spans.sort(key=lambda span: span[0])
 
     def find(self, job: JobId, index: int) -> tuple[ShelvedPage, int] | None:
         """Return the page with the input of a task, and the index up to which it is the page to use."""
