@@ -3,10 +3,11 @@
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import blake3
 
@@ -21,6 +22,9 @@ from fallow.model.job import StageKind
 from fallow.slot import pages, refs
 from fallow.slot.pages import Piece
 from fallow.slot.pickling import dumps
+
+if TYPE_CHECKING:
+    from fallow.client.job import JobState
 
 T = TypeVar("T")
 
@@ -39,6 +43,8 @@ class GridCore:
         self._defaults = defaults
         self._sources = LocalSources()
         self._shows_progress = shows_progress
+        self.feeders: dict[JobState, threading.Thread] = {}
+        """Jobs whose inputs are being sent, each by a thread."""
 
     # --- options, ids, questions ---
 

@@ -36,6 +36,10 @@ class EmbeddedGrid:
         self._agent_task: asyncio.Task[None] | None = None
         self._token = Token(id="embedded", role="admin", name="embedded grid", hash="", created_at=time.time())
 
+    @property
+    def is_durable(self) -> bool:
+        return self._state is not None
+
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._temporary = Path(tempfile.mkdtemp(prefix="fallow-"))
@@ -58,6 +62,7 @@ class EmbeddedGrid:
             folder=folder / "node",  # kept with the state: the same node takes up its leases again
             spool=False,
             benchmark=False,
+            reserve_bytes=RESERVE_BYTES,
         )
         self._agent = Agent(settings, self._connect_node)
         self._agent_task = asyncio.create_task(self._agent.run())

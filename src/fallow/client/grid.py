@@ -2,8 +2,10 @@
 
 import os
 import sys
+import threading
+import time
 import weakref
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Coroutine, Iterable, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -11,9 +13,9 @@ import msgspec
 
 from fallow.client.config import HubAddress, find_hub
 from fallow.client.core import GridCore, is_interactive
-from fallow.client.engine import Engine
+from fallow.client.engine import Engine, at_exit
 from fallow.client.future import Future
-from fallow.client.job import _UNSET, AttachedSource, ItemSource, Job, ParentSource, RangeSource, Source
+from fallow.client.job import _UNSET, AttachedSource, ItemSource, Job, JobState, ParentSource, RangeSource, Source
 from fallow.client.options import PYTHON, Options
 from fallow.client.session import ClientSession
 from fallow.client.stream import StreamBook
@@ -82,7 +84,9 @@ class Grid:
         self._core = GridCore(engine, session, {}, shows_progress=shows)
         self._streams = StreamBook(self._core)
         self._defaults: Options = self._core.options({})
-        self._finalizer = weakref.finalize(self, _shut, engine, session, embedded)
+        self._finalizer = weakref.finalize(self, _shut, engine, session, embedded, self._core.feeders)
+        if embedded is not None and embedded.is_durable:
+            at_exit(self._finalizer)
         self._is_view = False
 
     def __repr__(self) -> str:
@@ -198,7 +202,10 @@ class Grid:
             raise Closed("this grid was closed; open another with Grid(…)")
 
     def close(self) -> None:
-        """Cancel unnamed jobs, keep named ones, end an embedded grid's processes; returns at once."""
+        """Cancel unnamed jobs, keep named ones, end an embedded grid's processes.
+
+        Returns at once, unless the inputs of named jobs are still on their way: these are sent first. Ctrl-C ends that.
+        """
         if not self._is_view:
             self._finalizer()
 
@@ -252,19 +259,51 @@ async def _open(
     return session, None
 
 
-def _shut(engine: Engine, session: ClientSession, embedded: "EmbeddedGrid | None") -> None:
+def _shut(
+    engine: Engine, session: ClientSession, embedded: "EmbeddedGrid | None", feeders: dict[JobState, threading.Thread]
+) -> None:
     """Close a grid; called once: by `close`, by the garbage collector, or when the interpreter exits."""
-
-    async def shut() -> None:
+    if engine.is_current:  # collected there: it can't wait for itself
+        threading.Thread(target=_shut, args=(engine, session, embedded, feeders), name="fallow-close").start()
+        return
+    if not engine.is_running:
+        return
+    try:
         if embedded is not None:
-            await embedded.stop_node()
-        await session.close()
+            _run_briefly(engine, embedded.stop_node())
+        if embedded is None or embedded.is_durable:
+            _finish_feeding(engine, session, feeders)
+    finally:
+        _run_briefly(engine, session.close())
         if embedded is not None:
-            await embedded.stop()
-
-    if engine.is_running:
-        try:
-            engine.run(shut(), CLOSE_TIMEOUT_S)
-        except TimeoutError:
-            print("fallow: closing took too long and was given up", file=sys.stderr)  # noqa: T201 -- loggers may be gone
+            _run_briefly(engine, embedded.stop())
         engine.stop()
+
+
+def _finish_feeding(engine: Engine, session: ClientSession, feeders: dict[JobState, threading.Thread]) -> None:
+    """Wait until the inputs of jobs that go on without this client are at the hub; iterators are left where they are."""
+    kept = {
+        state.job: (state, thread)
+        for state, thread in list(feeders.items())
+        if state.outlives_client and state.size is not None
+    }
+    if not kept:
+        return
+    engine.post(session.end_unnamed, set(kept))
+    deadline = time.monotonic() + CLOSE_TIMEOUT_S
+    for state, thread in kept.values():
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            _say(f"the inputs of {state.label} are still being sent to the hub; Ctrl-C leaves without the rest")
+            thread.join()
+
+
+def _run_briefly(engine: Engine, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        engine.run(work, CLOSE_TIMEOUT_S)
+    except TimeoutError:
+        _say("closing took too long and was given up")
+
+
+def _say(text: str) -> None:
+    print(f"fallow: {text}", file=sys.stderr)  # noqa: T201 -- loggers may be gone

@@ -132,6 +132,11 @@ class Gate:
                 self._bytes -= self._in_flight.popleft()[1]
             self._condition.notify_all()
 
+    def emptied(self) -> None:
+        """Wait until all that was sent is durable, or the job is over."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._is_closed or not self._in_flight)
+
     def consumed(self, index: int) -> None:
         """The reader has come to `index`."""
         if self._is_windowed:

@@ -55,6 +55,10 @@ class JobState:
         self.size: int | None = None
         self.error: BaseException | None = None
         self.gate = gate
+        self.outlives_client = False
+        """Whether the job is named, or one that a named job goes on from: then all its inputs are to reach the hub."""
+        self.is_dropped = False
+        """Whether the `Job` went while its inputs were still being sent."""
 
     def on_progress(self, progress: JobProgress) -> None:
         with self.condition:
@@ -241,12 +245,19 @@ class Job(Generic[T]):
             created_at=time.time(),
         )
         state = self._state
+        if self._options.name is not None:
+            self._mark_kept()
         self._finalizer = weakref.finalize(self, _release, self._core, state, self._options.name is not None)
         self._finalizer.atexit = False
         self._created: StandardFuture[JobInfo | None] = self._core.engine.submit(
             _start(self._core, spec, self._function, state, self._source, self._options)
         )
         self._function = b""
+
+    def _mark_kept(self) -> None:
+        self._state.outlives_client = True
+        if isinstance(self._source, ParentSource):
+            self._source.parent._mark_kept()
 
     def _follow(self, info: JobInfo) -> None:
         """Take part in a job that exists: hear of its progress."""
@@ -538,7 +549,9 @@ async def _start(
             assert source.length is not None
             session.seal(feed, source.length)
         elif isinstance(source, ItemSource):
-            threading.Thread(target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True).start()
+            thread = threading.Thread(target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True)
+            core.feeders[state] = thread
+            thread.start()
         return None
     except FallowError as error:
         state.on_error(error)
@@ -547,6 +560,15 @@ async def _start(
 
 def _feed(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
     """Cut the inputs into pages and send them, no faster than they are taken. Runs in a thread of its own."""
+    try:
+        _send_pages(core, feed, state, source)
+    finally:
+        del core.feeders[state]
+        if state.is_dropped:
+            _release(core, state, feed.spec.name is not None)
+
+
+def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
     engine, session = core.engine, core.session
     count = 0
     try:
@@ -561,6 +583,7 @@ def _feed(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) 
         return
     state.size = count
     engine.post(session.seal, feed, count)
+    state.gate.emptied()
 
 
 def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:
@@ -571,6 +594,9 @@ def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:
 
 
 def _release(core: "GridCore", state: JobState, is_named: bool) -> None:
+    if state.outlives_client and state.size is not None and state in core.feeders:
+        state.is_dropped = True  # its inputs are sent all the same
+        return
     state.gate.close()
     if not is_named:
         core.engine.post(core.session.release, state.job)

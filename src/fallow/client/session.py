@@ -10,7 +10,7 @@ import itertools
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -222,6 +222,13 @@ class ClientSession:
         unsent, self._unsent = self._unsent, []
         for frame in unsent:
             self._send(frame)
+
+    def end_unnamed(self, kept: Container[JobId]) -> None:
+        """End what would end with the session, except for these jobs; what is left goes on being sent."""
+        for feed in list(self._feeds.values()):
+            if feed.spec.name is None and feed.spec.id not in kept:
+                feed.on_error(Closed())
+                self.release(feed.spec.id)
 
     async def close(self) -> None:
         """Say goodbye: unnamed jobs are cancelled now."""

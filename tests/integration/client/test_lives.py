@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from fallow import BadRequest, Grid, JobExists, JobNotFound, StateInUse, Unavailable
+from fallow import BadRequest, Closed, Grid, JobExists, JobNotFound, StateInUse, Unavailable
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +68,40 @@ def test_an_unfinished_named_job_goes_on_when_the_folder_is_opened_again(tmp_pat
         assert next(iterator) == 0
     with Grid(state=state, slots=2) as grid:
         assert grid.job("long").result(60) == list(range(200))
+
+
+def many_bytes():
+    """More than is on its way to a hub at a time."""
+    return [bytes([index % 256]) * 100_000 for index in range(400)]
+
+
+def test_a_named_job_of_a_list_gets_all_its_inputs_though_the_grid_is_left_at_once(tmp_path, no_orphans):
+    with Grid(state=tmp_path, slots=2) as grid:
+        grid.map(len, many_bytes(), name="kept")
+        gc.collect()
+        grid.map(len, many_bytes()).map(str, name="of-a-parent")
+        endless = grid.map(time.sleep, [600] * 4)
+        endless._demand()
+    with pytest.raises(Closed):
+        endless.wait(10)
+    with Grid(state=tmp_path, slots=2) as grid:
+        assert {info.spec.name for info in grid.jobs() if info.spec.name} == {"kept", "of-a-parent"}
+        assert grid.job("kept").result(60) == [100_000] * 400
+        assert grid.job("of-a-parent").result(60) == ["100000"] * 400
+        assert not grid.job("kept").progress.input_ended
+
+
+@pytest.mark.parametrize("item_bytes", [10, 2_000_000])
+def test_a_named_job_gets_all_its_inputs_though_the_interpreter_exits(tmp_path, no_orphans, item_bytes):
+    program = """
+        import sys
+        from fallow import Grid
+        grid = Grid(state=sys.argv[1], slots=1)
+        grid.map(len, [bytes(int(sys.argv[2])) for _ in range(50)], name="kept")
+        """
+    finish(script(program, str(tmp_path), str(item_bytes)))
+    with Grid(state=tmp_path, slots=2) as grid:
+        assert grid.job("kept").result(60) == [item_bytes] * 50
 
 
 def test_names_that_exist(tmp_path):

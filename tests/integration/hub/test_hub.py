@@ -40,7 +40,7 @@ from fallow.link.frames import (
 )  # fmt: skip
 from fallow.model.changes import LogEntry
 from fallow.model.ids import JobId
-from fallow.model.job import Counting
+from fallow.model.job import Counting, ResultsOf
 from fallow.model.lease import HeldLease
 from fallow.model.page import ResultPage
 from fallow.model.requirements import Requirements
@@ -323,6 +323,22 @@ def test_who_attaches_to_a_job_and_leaves_does_not_end_its_inputs(hubs, kit):
             progress = hub.scheduler.progress(spec.id)
             assert (progress.size, progress.input_ended) == (6, False)
             assert not feeder.all(Refused)
+
+    run(main)
+
+
+def test_an_unnamed_job_that_a_named_one_goes_on_from_is_sealed_too(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            function = await client.offer(b"function")
+            parent = client.spec(function, 1)
+            child = client.spec(function, 2, name="kept", inputs=ResultsOf(parent.id))
+            client.send(CreateJob(parent), AddInput(kit.page(1, 0, 4)), CreateJob(child), Goodbye())
+            await kit.until(lambda: client.closed is not None)
+            progress = hub.scheduler.progress(parent.id)
+            assert (progress.size, progress.input_ended) == (4, True)
+            assert hub.scheduler.progress(child.id).size == 4
 
     run(main)
 
