@@ -233,6 +233,29 @@ def test_a_node_keeps_its_lease_over_a_failed_commit(hubs, kit, recorded):
     run(main)
 
 
+def test_pages_in_files_outlive_a_failed_commit(hubs, kit):
+    async def main():
+        async with hubs(memory=True) as hub:
+            hub.state._limit_bytes = -1  # all pages that are not small go to files
+            client = await kit.client(hub, kit.USER, "client").hello()
+            spec = client.spec(await client.offer(b"function"), name="n")
+            client.send(CreateJob(spec), AddInput(kit.page(1, 0, 1, b"i" * 20_000)), Seal(spec.id, 1))
+            await client.wait(Accepted)
+            commit, hub.state.commit = hub.state.commit, fail
+            client.send(CreateJob(client.spec(spec.function, 2)))
+            await kit.until(lambda: client.closed is not None)
+            hub.state.commit = commit
+            await kit.until(lambda: not hub._is_recovering)
+            assert [page.data for page in hub.state.input_pages(spec.id, 0, 1)] == [b"i" * 20_000]
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            node.done(await node.wait(Grant), ResultPage(0, 1, b"r" * 20_000))
+            await node.wait(Acknowledged)
+            (page,), _ = await hub.front.results("n", kit.USER)
+            assert page.page.data == b"r" * 20_000
+
+    run(main)
+
+
 def test_a_blob_comes_in_chunks_from_the_offset_that_was_asked_for(hubs, kit):
     async def main():
         async with hubs(memory=True) as hub:

@@ -7,6 +7,7 @@ import pytest
 
 from fallow.hub.core.journal import Journal
 from fallow.model.changes import EndLease
+from fallow.model.errors import HubFull, Unavailable
 from fallow.model.ids import LeaseId
 
 
@@ -53,9 +54,10 @@ def test_changes_that_arrive_during_a_commit_go_as_one_group():
     asyncio.run(main())
 
 
-def test_a_failed_commit_is_reported_and_nothing_is_acknowledged():
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_a_failed_commit_is_reported_and_nothing_is_acknowledged(is_durable):
     async def main() -> None:
-        state = RecordingState(is_durable=True)
+        state = RecordingState(is_durable=is_durable)
         state.fails = True
         state.gate.set()
         failures: list[BaseException] = []
@@ -65,9 +67,15 @@ def test_a_failed_commit_is_reported_and_nothing_is_acknowledged():
         journal.append(change(0))
         told = []
         journal.after_commit(lambda: told.append(True))
-        await failed.wait()
+        async with asyncio.timeout(10):
+            with pytest.raises(HubFull):
+                await journal.barrier()
+            await failed.wait()
         assert told == []
         assert isinstance(failures[0], OSError)
+        with pytest.raises(Unavailable):
+            await journal.barrier()
+        assert state.groups == []
         await journal.stop()
 
     asyncio.run(main())

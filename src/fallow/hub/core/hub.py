@@ -235,8 +235,7 @@ class Hub:
             self._looked_at.clear()
             self._ending.clear()
             try:
-                await self.house.off_loop(self.state.close)
-                await self._open_state()
+                await self._open_state()  # not closed before: what is in memory would go, and `recover` connects anew
             except Exception as again:  # whatever a database raises: without its state the hub can do nothing else
                 error = again
                 await asyncio.sleep(RECOVERY_RETRY_S)

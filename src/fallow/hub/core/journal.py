@@ -92,30 +92,38 @@ class Journal:
             return
         changes, self._changes = self._changes, []
         callbacks, self._callbacks = self._callbacks, []
-        if self._writer is None or not changes:
-            self._state.commit(changes)
-            self.commits += 1
-            for callback in callbacks:
-                callback()
+        if self._writer is not None and changes:
+            self._is_committing = True
+            commit = self._loop.run_in_executor(self._writer, self._state.commit, changes)
+            commit.add_done_callback(lambda done: self._committed(done, callbacks))
             return
-        self._is_committing = True
-        commit = self._loop.run_in_executor(self._writer, self._state.commit, changes)
-        commit.add_done_callback(lambda done: self._committed(done, callbacks))
+        try:
+            self._state.commit(changes)
+        except OSError as error:  # no room for a page in a file
+            self._fail(error)
+            return
+        self._succeed(callbacks)
 
     def _committed(self, done: "asyncio.Future[None]", callbacks: list[Callable[[], None]]) -> None:
         self._is_committing = False
         error = done.exception()
         if error is not None:
-            _log.error("commit failed", error=repr(error))
-            self._failed = True
-            self._refuse_waiting(error)
-            self._on_failure(error)
+            self._fail(error)
             return
+        self._succeed(callbacks)
+        if self._changes or self._callbacks:
+            self._commit()
+
+    def _succeed(self, callbacks: list[Callable[[], None]]) -> None:
         self.commits += 1
         for callback in callbacks:
             callback()
-        if self._changes or self._callbacks:
-            self._commit()
+
+    def _fail(self, error: BaseException) -> None:
+        _log.error("commit failed", error=repr(error))
+        self._failed = True
+        self._refuse_waiting(error)
+        self._on_failure(error)
 
     def _refuse_waiting(self, error: BaseException) -> None:
         is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC

@@ -19,7 +19,7 @@ def open_hub(settings: HubSettings) -> Hub:
 
 def _state(settings: HubSettings) -> State:
     if settings.database == MEMORY:
-        return MemoryState(settings.folder / "spill")
+        return MemoryState(settings.folder)  # its files have no name
     try:
         from fallow.state.sql import SqlState
     except ModuleNotFoundError as error:
