@@ -112,6 +112,53 @@ def test_overview_keeps_its_elements_while_it_changes(open_page, hub):
     assert page.evaluate("window.kept.isConnected && window.kept.textContent.includes('first')")
 
 
+def test_a_job_is_looked_into_and_cancelled(open_page, programs, hub):
+    programs.node(hub)
+    hub.job("builtins:exec", ["print('hello')", "1/0", "import time; time.sleep(600)"], name="sweep")
+    page = open_page().sign_in()
+    page.get_by_role("link", name="sweep").click()
+    page.get_by_role("heading", name="sweep").wait_for()
+    page.evaluate("window.notReloaded = true")
+    page.get_by_text("2 of 3").wait_for()
+    page.get_by_text("1 task is out at node-1").wait_for()
+    page.locator("#log-lines").get_by_text("hello").wait_for()
+    page.get_by_text("ZeroDivisionError: division by zero", exact=True).wait_for()
+    page.locator("#trace-1 summary").click()
+    before = page.locator("#progress .quiet").inner_text()
+    page.wait_for_function("before => document.querySelector('#progress .quiet').innerText !== before", arg=before)
+    assert page.get_by_text("Traceback (most recent call last)").is_visible()  # still open after a redraw
+    assert page.evaluate("window.notReloaded")
+    asked = []
+
+    def answer(dialog):
+        asked.append(dialog.message)
+        dialog.accept() if len(asked) > 1 else dialog.dismiss()
+
+    page.on("dialog", answer)
+    page.get_by_role("button", name="Cancel job").click()
+    assert hub.get("/jobs/sweep")["state"] == "running"
+    page.get_by_role("button", name="Cancel job").click()
+    page.locator("#job").get_by_text("cancelled", exact=True).wait_for()
+    assert page.get_by_role("button", name="Cancel job").count() == 0
+    assert asked == ["Stop this job's tasks, running ones too? The results that are there stay."] * 2
+    assert hub.get("/jobs/sweep")["state"] == "cancelled"
+
+
+def test_the_page_of_a_job_that_is_deleted_says_so(open_page, hub):
+    watched = open_page()
+    page = watched.sign_in()
+    job = hub.job(name="short-lived")["id"]
+    page.get_by_role("link", name="short-lived").click()
+    page.get_by_role("heading", name="short-lived").wait_for()
+    assert hub.http.delete(f"/api/v1/jobs/{job}").status_code == 204
+    page.get_by_text("There is no such job").wait_for()
+    page.reload()
+    page.get_by_text("There is no such job").wait_for()
+    page.get_by_role("link", name="All jobs").click()
+    page.get_by_text("No jobs yet").wait_for()
+    watched.wrong = [wrong for wrong in watched.wrong if "404 (Not Found)" not in wrong]  # the reload's own status
+
+
 @pytest.mark.parametrize("was_connected", [True, False])
 def test_overview_says_when_the_hub_is_away_and_goes_on_when_it_is_back(open_page, programs, hub, was_connected):
     watched = open_page()
@@ -155,13 +202,21 @@ def test_pages_fit_and_are_legible(open_page, programs, hub, scheme, width):
     watched = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
     watched.sign_in()
     page = watched.page
-    hub.job(name="a-name-without-any-space-that-is-much-longer-than-what-fits-into-its-place-on-a-telephone")
+    programs.node(hub)
+    name = "a-name-without-any-space-that-is-much-longer-than-what-fits-into-its-place-on-a-telephone"
+    job = hub.job("builtins:exec", [f"print('{name}')", f"raise ValueError('{name * 3}')"], name=name)["id"]
+    hub.wait_done(job)
     page.locator("li.job").wait_for()
-    for path in ("/", "/api"):
+    for path in ("/", "/api", f"/jobs/{job}"):
         page.goto(hub.url + path)
-        page.locator("#figures, .opblock").first.wait_for()
+        page.locator("#figures, .opblock, #job").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert contrast(page, ".top nav a") > 4.5
+    page.locator("summary").click()
+    page.locator("#log-lines").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in (".quiet", ".state", "h1", ".counts", "dt", "dd", ".failure", "summary", ".log .quiet", ".log pre"):
+        assert contrast(page, selector) > 4.5, selector
     page.goto(hub.url)
     for selector in (".quiet", ".label", ".state", "h1", ".counts"):
         assert contrast(page, selector) > 4.5, selector

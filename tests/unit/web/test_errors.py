@@ -25,6 +25,8 @@ ROUTES = [
     ("GET", "/api/v1/events"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/live"),
+    ("GET", "/jobs/x/live"),
+    ("POST", "/jobs/x/cancel"),
 ]
 
 

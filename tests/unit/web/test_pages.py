@@ -9,7 +9,18 @@ from fallow.hub.web.openapi import openapi_document
 BROWSER = {"Sec-Fetch-Site": "same-origin"}
 
 
-@pytest.mark.parametrize(("path", "to"), [("/", "/sign-in"), ("/api", "/sign-in?next=/api")])
+JOB = "0" * 32
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        ("/", "/sign-in"),
+        ("/api", "/sign-in?next=/api"),
+        (f"/jobs/{JOB}", f"/sign-in?next=/jobs/{JOB}"),
+        ("/jobs/x%0d%0aSet-Cookie:a=b", "/sign-in"),
+    ],
+)
 def test_pages_lead_to_sign_in(web, path, to):
     answer = web.get(path, token="")
     assert (answer.status_code, answer.headers["location"]) == (303, to)
@@ -29,7 +40,7 @@ def test_signing_in_and_out(web):
     assert web.get("/", token="", headers=session).status_code == 303
 
 
-@pytest.mark.parametrize("to", ["https://evil.test", "//evil.test", "/api/../x", ""])
+@pytest.mark.parametrize("to", ["https://evil.test", "//evil.test", "/api/../x", "/jobs/x", f"/jobs/{JOB}/../x", ""])
 def test_signing_in_leads_nowhere_else(web, to):
     answer = web.post("/sign-in", token="", data={"token": web.admin, "next": to}, headers=BROWSER)
     assert answer.headers["location"] == "/"
@@ -61,6 +72,63 @@ def test_names_are_escaped(web):
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_signing_in_leads_back_to_a_job(web):
+    answer = web.post("/sign-in", token="", data={"token": web.admin, "next": f"/jobs/{JOB}"}, headers=BROWSER)
+    assert answer.headers["location"] == f"/jobs/{JOB}"
+
+
+def test_a_job_page_shows_what_is_known_of_the_job(web):
+    def fail_on_two(x):
+        if x == 2:
+            raise ValueError("<b>not two</b>")
+        return x
+
+    web.add_node(fail_on_two, name="<i>node</i>")
+    job = web.job([1, 2, 3], name="<u>sweep</u>", requires={"memory": "1GB", "tags": ["lab"]}, priority=4, timeout=60)
+    web.wait_done(job["id"])
+    browser = web.sign_in()
+    page = web.get(f"/jobs/{job['id']}", token="", headers=browser).text
+    for word in ("&lt;u&gt;sweep", "done", "3 of 3", "ValueError: &lt;b&gt;not two", "Task 1", "from 0", "math:sqrt"):
+        assert word in page, word
+    for fact in ("memory 1 GB, tags lab", "first admin", job["id"], "60 s a task"):
+        assert f"<dd>{fact}</dd>" in page, fact
+    assert not re.search("<b>|<i>|<u>", page)
+    assert "Cancel job" not in page
+    assert "hx-sse:connect" in page
+    assert f'href="/jobs/{job["id"]}"' in web.get("/", token="", headers=browser).text
+
+
+def test_a_job_page_says_what_a_waiting_job_waits_for(web):
+    web.add_node()
+    job = web.job([1], requires={"memory": "64TB"})
+    page = web.get(f"/jobs/{job['id']}", token="", headers=web.sign_in()).text
+    assert "<li>needs 64 TB; the largest node has 8 GB</li>" in page
+    assert "No task has printed anything." in page
+
+
+def test_a_job_is_cancelled_from_its_own_page_only(web):
+    job = web.job([1])
+    browser = web.sign_in()
+    path = f"/jobs/{job['id']}/cancel"
+    assert web.post(path, token="", headers={**browser, "Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert web.get(f"/api/v1/jobs/{job['id']}").json()["state"] == "waiting"
+    answer = web.post(path, token="", headers={**browser, **BROWSER})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/jobs/{job['id']}")
+    assert web.get(f"/api/v1/jobs/{job['id']}").json()["state"] == "cancelled"
+
+
+def test_jobs_of_others_and_jobs_that_are_gone_have_no_page(web):
+    job = web.job([1])
+    user = web.sign_in(web.token("user"))
+    for ref in (job["id"], "nothing"):
+        answer = web.get(f"/jobs/{ref}", token="", headers=user)
+        assert answer.status_code == 404
+        assert "There is no such job" in answer.text
+        assert "hx-sse:connect" not in answer.text
+        assert web.post(f"/jobs/{ref}/cancel", token="", headers={**user, **BROWSER}).status_code == 404
+    assert web.get(f"/api/v1/jobs/{job['id']}").json()["state"] == "waiting"
+
+
 def test_overview_of_an_empty_grid_says_what_to_do(web):
     page = web.get("/", token="", headers=web.sign_in()).text
     assert "fallow node http://hub.test" in page
@@ -70,10 +138,10 @@ def test_overview_of_an_empty_grid_says_what_to_do(web):
 
 
 def test_pages_use_only_what_the_policy_allows(web):
-    web.job([1], name="sweep")
+    job = web.job([1], name="sweep")
     web.add_node()
     browser = web.sign_in()
-    for path in ("/", "/api"):
+    for path in ("/", "/api", f"/jobs/{job['id']}"):
         answer = web.get(path, token="", headers=browser)
         policy = answer.headers["content-security-policy"]
         assert "script-src 'self'" in policy

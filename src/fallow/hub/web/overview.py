@@ -99,7 +99,7 @@ async def look(hub: Hub, token: Token, meter: Meter) -> Overview:
     now = time.time()
     return Overview(
         _figures(jobs, nodes, rates),
-        [_job_row(info, rates.get(info.spec.id, 0.0), now) for info in jobs],
+        [job_row(info, rates.get(info.spec.id, 0.0), now) for info in jobs],
         [_node_row(node) for node in nodes],
         any(not info.progress.ended for info in jobs),
     )
@@ -121,7 +121,8 @@ def _figures(jobs: Sequence[JobInfo], nodes: Sequence[NodeView], rates: dict[str
     ]
 
 
-def _job_row(info: JobInfo, rate: float, now: float) -> JobRow:
+def job_row(info: JobInfo, rate: float, now: float) -> JobRow:
+    """Work out what is shown of one job. rate: its tasks per second, 0 if unknown. now: Unix time."""
     spec, progress = info.spec, info.progress
     total = progress.size if progress.size is not None else progress.accepted
     succeeded = progress.settled - progress.failed

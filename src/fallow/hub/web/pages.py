@@ -1,6 +1,7 @@
-"""The pages: sign-in, the overview with its live stream, the API page."""
+"""The pages: sign-in, the overview and each job with their live streams, the API page."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
@@ -9,14 +10,21 @@ from typing import Annotated, Any
 import jinja2
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.datastructures import Cookie
-from litestar.params import QueryParameter
+from litestar.params import PathParameter, QueryParameter
 from litestar.response import Redirect, Stream
-from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER, HTTP_401_UNAUTHORIZED, HTTP_403_FORBIDDEN
+from litestar.status_codes import (
+    HTTP_200_OK,
+    HTTP_303_SEE_OTHER,
+    HTTP_401_UNAUTHORIZED,
+    HTTP_403_FORBIDDEN,
+    HTTP_404_NOT_FOUND,
+)
 
 from fallow import __version__
 from fallow.hub.core.hub import Hub
 from fallow.hub.web.auth import is_same_origin, requires_token, signed_in
 from fallow.hub.web.given import GivenHub, GivenSettings, GivenStreams, GivenToken
+from fallow.hub.web.job_page import look_at
 from fallow.hub.web.overview import look
 from fallow.hub.web.sessions import COOKIE, Sessions
 from fallow.hub.web.settings import WebSettings
@@ -25,10 +33,11 @@ from fallow.model.errors import Forbidden
 
 FORM_BYTES = 16 * 1024
 SIGN_IN = "/sign-in"
-DESTINATIONS = ("/", "/api")
+DESTINATIONS = re.compile(r"/|/api|/jobs/[0-9a-f]{32}")
 """Where signing in may lead: nothing that a link from elsewhere could choose."""
 
 AnyRequest = Request[Any, Any, Any]
+Ref = Annotated[str, PathParameter(name="job")]
 
 
 @cache
@@ -48,12 +57,13 @@ def _page(name: str, status: int = HTTP_200_OK, **values: Any) -> Response[str]:
 
 
 def _to_sign_in(next_page: str) -> Redirect:
+    next_page = _destination(next_page)
     suffix = f"?next={next_page}" if next_page != "/" else ""
     return Redirect(SIGN_IN + suffix, status_code=HTTP_303_SEE_OTHER)
 
 
 def _destination(wanted: Any) -> str:
-    return wanted if wanted in DESTINATIONS else "/"
+    return wanted if isinstance(wanted, str) and DESTINATIONS.fullmatch(wanted) else "/"
 
 
 @get(SIGN_IN)
@@ -167,6 +177,39 @@ async def _note_changes(hub: Hub, changed: asyncio.Event) -> None:
         changed.set()
 
 
+@get("/jobs/{job:str}")
+async def job_page(request: AnyRequest, job: Ref, hub: GivenHub) -> Response[Any]:
+    """Show one job."""
+    token = signed_in(request)
+    if token is None:
+        return _to_sign_in(f"/jobs/{job}")
+    view = await look_at(hub, job, token, request.app.state.meter)
+    return _page("job.html", HTTP_200_OK if view else HTTP_404_NOT_FOUND, view=view, token=token)
+
+
+@get("/jobs/{job:str}/live", guards=[requires_token])
+async def job_live(
+    request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken, web: GivenSettings, streams: GivenStreams
+) -> Stream:
+    """Send the inner part of a job's page anew whenever it has changed."""
+    await hub.front.job(job, token)  # or there is nothing to wait for
+    template = _templates().get_template("job_live.html")
+
+    async def draw() -> tuple[str, bool]:
+        view = await look_at(hub, job, token, request.app.state.meter)
+        return template.render(view=view), view is not None and not view.is_over
+
+    return event_stream(_fragments(draw, lambda: token in hub.tokens(), hub, web, streams))
+
+
+@post("/jobs/{job:str}/cancel", guards=[requires_token], request_max_body_size=FORM_BYTES)
+async def cancel_job(job: Ref, hub: GivenHub, token: GivenToken) -> Redirect:
+    """Stop a job from its page."""
+    found = await hub.front.job(job, token)
+    await hub.front.cancel_job(found.spec.id, token)
+    return Redirect(f"/jobs/{found.spec.id}", status_code=HTTP_303_SEE_OTHER)
+
+
 @get("/api")
 async def api_page(request: AnyRequest) -> Response[Any]:
     """Show the REST API for browsing and trying."""
@@ -179,6 +222,6 @@ async def api_page(request: AnyRequest) -> Response[Any]:
 def pages_router() -> Router:
     return Router(
         "/",
-        route_handlers=[sign_in_page, sign_in, sign_out, overview_page, live, api_page],
+        route_handlers=[sign_in_page, sign_in, sign_out, overview_page, live, job_page, job_live, cancel_job, api_page],
         include_in_schema=False,
     )
