@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from fallow.model.errors import PicklingFailed
-from fallow.model.page import INLINE_BYTES
+from fallow.model.errors import PicklingFailed, TooLarge
+from fallow.model.page import INLINE_BYTES, MAX_PAGE_REFS, REF_BYTES
 from fallow.slot import pages, refs
 
 PAGE_ITEMS = 4096
@@ -38,6 +38,12 @@ class Page(msgspec.Struct):
     @property
     def size_bytes(self) -> int:
         return pages.size_bytes(self.pieces)
+
+    @property
+    def fits_inline(self) -> bool:
+        """Whether the page and the digests of what it refers to fit a frame."""
+        count = len(self.refs)
+        return count <= MAX_PAGE_REFS and self.size_bytes + REF_BYTES * count <= INLINE_BYTES
 
 
 def known_length(items: Iterable[Any]) -> int | None:
@@ -84,12 +90,21 @@ def _pages(chunk: Sequence[Any], start: int) -> Iterator[Page]:
         except Exception as error:  # whatever an item's own pickling raises
             raise _blame(chunk, start, error) from error
     page = Page(start, start + len(chunk), pieces, tuple(digests))
-    if page.size_bytes > INLINE_BYTES and len(chunk) > 1:
+    if len(chunk) > 1 and not page.fits_inline:
         half = len(chunk) // 2
         yield from _pages(chunk[:half], start)
         yield from _pages(chunk[half:], start + half)
     else:
+        check_refs(len(page.refs), f"input {start}, a {type(chunk[0]).__name__},")
         yield page
+
+
+def check_refs(count: int, what: str) -> None:
+    """Raise TooLarge if one item refers to more objects than a page may."""
+    if count > MAX_PAGE_REFS:
+        raise TooLarge(
+            f"{what} refers to {count} objects of grid.put, over the limit of {MAX_PAGE_REFS}; put one list of them all"
+        )
 
 
 def _blame(chunk: Sequence[Any], start: int, error: Exception) -> PicklingFailed:

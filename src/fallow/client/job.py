@@ -587,7 +587,7 @@ def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSo
 
 
 def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:
-    if page.size_bytes <= INLINE_BYTES:
+    if page.fits_inline:
         return InputPage(job, page.start, page.stop, b"".join(page.pieces), None, core.digests(page.refs))
     digest = core.keep_pieces(page.pieces, hold=False)
     return InputPage(job, page.start, page.stop, None, digest, core.digests(page.refs))

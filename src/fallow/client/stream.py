@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fallow.client.future import Future
+from fallow.client.inputs import check_refs
 from fallow.client.options import Options
 from fallow.client.readers import WHOLE_JOB
 from fallow.client.result_page import ResultValues
@@ -20,7 +21,7 @@ from fallow.client.session import JobFeed
 from fallow.model.errors import FallowError, PicklingFailed
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import JobProgress, JobSpec, Pages, StageKind
-from fallow.model.page import INLINE_BYTES, InputPage, StoredPage
+from fallow.model.page import INLINE_BYTES, MAX_PAGE_REFS, REF_BYTES, InputPage, StoredPage
 from fallow.model.ranges import RangeSet
 from fallow.slot import pages, refs
 from fallow.slot.pickling import dumps
@@ -84,6 +85,8 @@ class Stream:
                 "however many calls use it",
                 stacklevel=4,
             )
+        if digests:
+            check_refs(len(digests), f"the call of {self._name}")
         call = (data, self._core.digests(tuple(digests)) if digests else ())
         with self._lock:
             while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
@@ -130,8 +133,7 @@ class Stream:
             while stop < len(calls) and stop - at < PAGE_CALLS and (size < PAGE_BYTES or stop == at):
                 size += len(calls[stop][0])
                 stop += 1
-            self._send(calls[at:stop], size)
-            at = stop
+            at += self._send(calls[at:stop], size)
         if at < len(calls):  # a page became a blob: the rest follows once that is kept
             with self._lock:
                 self._calls[:0] = calls[at:]
@@ -139,21 +141,25 @@ class Stream:
         if self._count >= MAX_TASKS:
             self.seal()
 
-    def _send(self, calls: list[Call], size: int) -> None:
+    def _send(self, calls: list[Call], size: int) -> int:
+        """Send a page of calls, of fewer than these if they refer to too much; return how many."""
         session = self._core.session
+        digests = _digests(calls)
+        while len(digests) > MAX_PAGE_REFS:
+            calls = calls[: len(calls) // 2]
+            size = sum(len(data) for data, _ in calls)
+            digests = _digests(calls)
         data = pages.encode_calls([call for call, _ in calls])
-        digests: dict[Digest, None] = {}
-        for _, found in calls:
-            digests.update(dict.fromkeys(found))
         start, stop = self._sent, self._sent + len(calls)
         self._sent = stop
         self._bytes_until.append((stop, size))
         assert self._feed is not None
-        if len(data) <= INLINE_BYTES:
+        if len(data) + REF_BYTES * len(digests) <= INLINE_BYTES:
             session.add_input(self._feed, InputPage(self.job, start, stop, data, None, tuple(digests)))
-            return
-        session.spawn(self._send_blob(session, data, start, stop, tuple(digests)))
-        self._is_ready = False  # pages must arrive in order
+        else:
+            session.spawn(self._send_blob(session, data, start, stop, tuple(digests)))
+            self._is_ready = False  # pages must arrive in order
+        return len(calls)
 
     async def _send_blob(self, session: Any, data: bytes, start: int, stop: int, digests: tuple[Digest, ...]) -> None:
         digest = self._core.digest(data)
@@ -322,6 +328,14 @@ class StreamBook:
         with self._lock:
             self._streams = {key: found for key, found in self._streams.items() if found[1] is not stream}
             self._apply = {key: found for key, found in self._apply.items() if found is not stream}
+
+
+def _digests(calls: list[Call]) -> dict[Digest, None]:
+    digests: dict[Digest, None] = {}
+    for _, found in calls:
+        if found:
+            digests.update(dict.fromkeys(found))
+    return digests
 
 
 def _is_importable(function: Callable[..., Any]) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 from fallow.model.errors import BadRequest
 from fallow.model.failure import Failure
 from fallow.model.ids import Digest, JobId, SessionId
-from fallow.model.requirements import Requirements
+from fallow.model.requirements import Requirements, check_requirements
 
 MAX_PRIORITY = 1_000_000
 """Bound of |priority|, so that it fits every database and every sort."""
@@ -90,6 +90,9 @@ def check_spec(spec: JobSpec) -> None:
     for what, value, length in (("job id", spec.id, 32), ("function", spec.function, 64)):
         if not _is_hex(value, length):
             raise BadRequest(f"{what} {value[:80]!r} is not {length} hex digits")
+    for module in spec.sources:
+        if len(module) > MAX_NAME:
+            raise BadRequest(f"the module name {module[:80]!r}… is over the limit of {MAX_NAME} characters")
     for digest in (*spec.sources.values(), *spec.refs):
         if not _is_hex(digest, 64):
             raise BadRequest(f"{digest[:80]!r} is not a digest of 64 hex digits")
@@ -111,9 +114,7 @@ def check_spec(spec: JobSpec) -> None:
         raise BadRequest(f"retries={spec.retries}, max_retries={spec.max_retries} are not from 0 to {MAX_PRIORITY}")
     if spec.timeout_s is not None and not 0 < spec.timeout_s < float("inf"):
         raise BadRequest(f"timeout={spec.timeout_s} is not a number of seconds above 0")
-    needs = spec.requirements
-    if not (1 <= needs.cores <= 1 << 20 and 0 <= needs.memory_bytes < 1 << 62):
-        raise BadRequest(f"requires: cores={needs.cores}, memory={needs.memory_bytes} are out of bounds")
+    check_requirements(spec.requirements)
 
 
 def _is_hex(text: str, length: int) -> bool:

@@ -11,6 +11,11 @@ from fallow.model.ids import Digest, JobId
 INLINE_BYTES = 960 * 1024
 """Pages up to this size travel in frames and live in the database; larger ones are blobs. Below 1 MiB, the frame limit."""
 
+MAX_PAGE_REFS = 10_000
+"""Blobs that the items of one page may refer to: 660 KB of digests, which a frame holds beside a page that is a blob."""
+REF_BYTES = 66
+"""What a digest takes in a frame."""
+
 
 class InputPage(msgspec.Struct, frozen=True, array_like=True):
     """The inputs `[start, stop)` of one job."""

@@ -11,19 +11,32 @@ from fallow.model.node import NodeInfo
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+MAX_CORES = 1 << 20
+MAX_MEMORY_BYTES = 1 << 62
+MAX_WORD = 100
+"""Characters of a tag, and of an os, arch or python."""
+MAX_TAGS = 100
+SHOWN = 80
+"""Characters of a faulty value that an error repeats."""
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
 def parse_size(value: int | str, what: str = "memory") -> int:
     """Read a size such as 4096, "4GB" or "512 MiB" as bytes; raises BadRequest otherwise."""
+    too_large = f"{what} is over the limit of {format_size(MAX_MEMORY_BYTES)}"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if value >= MAX_MEMORY_BYTES:
+            raise BadRequest(too_large)
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2].upper() not in _UNITS:
         raise BadRequest(
-            f'{what}={value!r} is not a size: write it as bytes (4000000000) or with a unit ("4GB", "512MiB")'
+            f'{what}={value!r:.{SHOWN}} is not a size: write it as bytes (4000000000) or with a unit ("4GB", "512MiB")'
         )
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    size = float(match[1]) * _UNITS[match[2].upper()]
+    if size >= MAX_MEMORY_BYTES:
+        raise BadRequest(too_large)
+    return int(size)
 
 
 def format_size(size_bytes: int) -> str:
@@ -79,20 +92,42 @@ def parse_requirements(requires: Mapping[str, Any] | None, python: str | None = 
     """
     wanted = dict(requires or {})
     cores = wanted.pop("cores", 1)
-    if not isinstance(cores, int) or isinstance(cores, bool) or cores < 1:
-        raise BadRequest(f"requires: cores={cores!r} is not a whole number of at least 1")
+    if not isinstance(cores, int) or isinstance(cores, bool):
+        raise BadRequest(f"requires: cores={cores!r:.{SHOWN}} is not a whole number of at least 1")
     memory = parse_size(wanted.pop("memory", 0), "requires: memory")
     tags = wanted.pop("tags", ())
     if isinstance(tags, str):
         tags = (tags,)
     if not isinstance(tags, (list, tuple, set, frozenset)) or not all(isinstance(tag, str) and tag for tag in tags):
-        raise BadRequest(f"requires: tags={tags!r} is not a list of words")
+        raise BadRequest(f"requires: tags={tags!r:.{SHOWN}} is not a list of words")
     words = {key: wanted.pop(key, None) for key in ("os", "arch")}
     words["python"] = wanted.pop("python", python)
     for key, word in words.items():
         if word is not None and not (isinstance(word, str) and word):
-            raise BadRequest(f"requires: {key}={word!r} is not a word")
+            raise BadRequest(f"requires: {key}={word!r:.{SHOWN}} is not a word")
     if wanted:
         known = "cores, memory, os, arch, python, tags"
-        raise BadRequest(f"requires: unknown key {', '.join(map(repr, wanted))}; known are {known}")
-    return Requirements(cores=cores, memory_bytes=memory, tags=tuple(sorted(tags)), **words)
+        raise BadRequest(f"requires: unknown key {', '.join(map(repr, wanted)):.{SHOWN}}; known are {known}")
+    requirements = Requirements(cores=cores, memory_bytes=memory, tags=tuple(sorted(tags)), **words)
+    check_requirements(requirements)
+    return requirements
+
+
+def check_requirements(needs: Requirements) -> None:
+    """Raise BadRequest unless all numbers and words are in bounds, so that what tells of them fits a frame."""
+    if needs.cores < 1:
+        raise BadRequest(f"requires: cores={needs.cores} is not a whole number of at least 1")
+    if needs.cores > MAX_CORES:
+        raise BadRequest(f"requires: cores is over the limit of {MAX_CORES}")
+    if not 0 <= needs.memory_bytes < MAX_MEMORY_BYTES:
+        raise BadRequest(f"requires: memory is not from 0 to {format_size(MAX_MEMORY_BYTES)}")
+    if len(needs.tags) > MAX_TAGS:
+        raise BadRequest(f"requires: {len(needs.tags)} tags are over the limit of {MAX_TAGS}")
+    for key, word in (
+        ("os", needs.os),
+        ("arch", needs.arch),
+        ("python", needs.python),
+        *(("tag", t) for t in needs.tags),
+    ):
+        if word is not None and len(word) > MAX_WORD:
+            raise BadRequest(f"requires: the {key} {word!r:.{SHOWN}}… is over the limit of {MAX_WORD} characters")

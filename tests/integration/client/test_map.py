@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from fallow import BadRequest, Grid, JobCancelled, PicklingFailed, TaskCrashed, TaskTimeout
+from fallow import BadRequest, Grid, JobCancelled, PicklingFailed, Ref, TaskCrashed, TaskTimeout, TooLarge
+from fallow.client.session import ClientSession
 
 pytestmark = pytest.mark.slow
 
@@ -254,6 +255,32 @@ def test_put(grid):
     assert list(grid.map(lambda pair: pair["t"][pair["x"]], [{"x": 9, "t": ref}])) == [81]
     assert list(grid.map(lambda x: ref_length(ref), [0])) == [10_000]
     assert grid.submit(len, ref).result(30) == 10_000
+
+
+def test_an_input_that_refers_to_too_much_is_an_error_of_its_job(grid):
+    many = [Ref(f"{i:064x}") for i in range(16_000)]
+    with pytest.raises(TooLarge, match="input 1, a list, refers to 16000 objects"):
+        list(grid.map(len, [[], many]))
+    with pytest.raises(TooLarge, match="the call of len refers to 16000 objects"):
+        grid.submit(len, many)
+    assert grid.submit(square, 3).result(30) == 9
+
+
+def test_calls_that_refer_to_much_travel_in_more_pages(grid, monkeypatch):
+    monkeypatch.setattr("fallow.client.stream.MAX_PAGE_REFS", 12)
+    widths = []
+    add_input = ClientSession.add_input
+
+    def recording(self, feed, page):
+        widths.append(len(page.refs))
+        add_input(self, feed, page)
+
+    monkeypatch.setattr(ClientSession, "add_input", recording)
+    refs = [grid.put([number]) for number in range(60)]
+    futures = [grid.submit(sum, refs[at : at + 5], start=[]) for at in range(0, 60, 5)]
+    assert [future.result(30) for future in futures] == [list(range(at, at + 5)) for at in range(0, 60, 5)]
+    assert sum(widths) == 60
+    assert max(widths) <= 12
 
 
 def ref_length(table):

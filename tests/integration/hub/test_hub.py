@@ -42,7 +42,7 @@ from fallow.model.changes import LogEntry
 from fallow.model.ids import JobId
 from fallow.model.job import Counting, ResultsOf
 from fallow.model.lease import HeldLease
-from fallow.model.page import ResultPage
+from fallow.model.page import InputPage, ResultPage
 from fallow.model.requirements import Requirements
 
 CREDIT = 1 << 30
@@ -196,6 +196,19 @@ def test_pages_repeated_or_out_of_order(hubs, kit):
             assert "do not follow the 5" in refused.message
             assert refused.start == 7
             assert hub.scheduler.accepted(spec.id) == 5
+
+    run(main)
+
+
+def test_a_page_that_refers_to_too_much_is_refused(hubs, kit):
+    async def main():
+        async with hubs(memory=True) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            spec = client.spec(await client.offer(b"function"))
+            client.send(CreateJob(spec), AddInput(InputPage(spec.id, 0, 1, b"items", None, ("a" * 64,) * 10_001)))
+            refused = await client.wait(Refused)
+            assert (refused.code, refused.job) == ("too_large", spec.id)
+            assert "10001 references is over the limit of 10000" in refused.message
 
     run(main)
 

@@ -63,6 +63,12 @@ def test_sizes_with_units(number, unit):
     assert parse_size(f" {number} {unit} ") == number * factor
 
 
+@given(st.integers(300, 5000), st.sampled_from("123456789"), st.sampled_from(["", "B", "GB", "TiB"]))
+def test_sizes_beyond_every_number_are_refused(digits, digit, unit):
+    with pytest.raises(BadRequest, match="over the limit"):
+        parse_size(digit * digits + unit)
+
+
 @given(anything)
 def test_what_is_no_size_is_refused(value):
     with contextlib.suppress(BadRequest):

@@ -5,8 +5,10 @@ import threading
 import pytest
 
 from fallow.client.inputs import PAGE_ITEMS, WINDOW_ITEMS, Gate, cut
-from fallow.model.errors import PicklingFailed
-from fallow.model.page import INLINE_BYTES
+from fallow.link.codec import encode_frame
+from fallow.link.frames import AddInput
+from fallow.model.errors import PicklingFailed, TooLarge
+from fallow.model.page import INLINE_BYTES, InputPage
 from fallow.slot.pages import decode
 from fallow.slot.refs import Ref
 
@@ -31,6 +33,24 @@ def test_a_page_over_the_inline_limit_is_split_while_it_holds_several_items():
     items = [b"x"] * 300 + [bytes(INLINE_BYTES // 2)] * 5
     for page in cut(items, len(items)):
         assert page.size_bytes <= INLINE_BYTES or page.stop - page.start == 1
+
+
+@pytest.mark.parametrize("padding", [0, 5_000])
+def test_pages_and_what_they_refer_to_fit_a_frame(padding):
+    items = [([Ref(f"{number * 1000 + i:064x}") for i in range(1000)], bytes(padding)) for number in range(40)]
+    found = list(cut(items, len(items)))
+    assert [page.stop for page in found[:-1]] == [page.start for page in found[1:]]
+    for page in found:
+        data, blob = (b"".join(page.pieces), None) if page.fits_inline else (None, "b" * 64)
+        encode_frame(AddInput(InputPage("j" * 32, page.start, page.stop, data, blob, page.refs)))
+
+
+def test_an_item_that_refers_to_too_much_is_named():
+    items = [1, [Ref(f"{i:064x}") for i in range(10_001)]]
+    with pytest.raises(
+        TooLarge, match=r"input 1, a list, refers to 10001 objects.*limit of 10000; put one list of them"
+    ):
+        list(cut(items, 2))
 
 
 def test_an_iterator_is_pulled_no_further_than_the_page():

@@ -34,6 +34,14 @@ def test_a_good_spec_passes():
         ({"retries": -1}, "retries"),
         ({"timeout_s": float("nan")}, "timeout"),
         ({"requirements": Requirements(cores=0)}, "cores"),
+        ({"requirements": Requirements(cores=1 << 30)}, "cores"),
+        ({"requirements": Requirements(memory_bytes=1 << 62)}, "memory"),
+        ({"requirements": Requirements(tags=("t",) * 101)}, "101 tags are over the limit of 100"),
+        ({"requirements": Requirements(tags=("ok", "t" * 101))}, "tag 't"),
+        ({"requirements": Requirements(os="o" * 101)}, "the os 'o"),
+        ({"requirements": Requirements(arch="a" * 101)}, "the arch 'a"),
+        ({"requirements": Requirements(python="3" * 101)}, "the python '3"),
+        ({"sources": {"m" * 201: "f" * 64}}, "module name 'm"),
     ],
 )
 def test_what_is_out_of_bounds_is_named(change, named):

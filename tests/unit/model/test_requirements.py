@@ -47,12 +47,19 @@ def test_each_lack_is_said():
         ({"os": 7}, "os=7"),
         ({"python": ""}, "python=''"),
         ({"gpus": 1, "disk": 2}, "'gpus', 'disk'"),
+        ({"cores": 10**5000}, "cores is over the limit"),
+        ({"memory": 10**5000}, "memory is over the limit of 4611686 TB"),
+        ({"memory": "1" * 400 + "GB"}, "memory is over the limit of 4611686 TB"),
+        ({"memory": "1" * 400 + "parsecs"}, "memory='1111"),
+        ({"tags": [str(x) for x in range(101)]}, "101 tags are over the limit of 100"),
+        ({"tags": "t" * 1_000_000}, "the tag 't"),
     ],
 )
 def test_the_faulty_key_is_named(requires, named):
     with pytest.raises(BadRequest, match="requires") as caught:
         parse_requirements(requires)
     assert named in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_one_tag_may_be_a_word_and_the_functions_python_is_the_default():

@@ -113,6 +113,7 @@ def test_options_are_kept(web):
         ({"function": "sqrt"}, "function"),
         ({"function": "math:sqrt; import os"}, "function"),
         ({"requires": {"memory": "lots"}}, "memory"),
+        ({"requires": {"memory": "1" * 400 + "GB"}}, "memory"),
         ({"requires": {"colour": "red"}}, "colour"),
         ({"priority": 10**9}, "priority"),
         ({"retries": -1}, "retries"),

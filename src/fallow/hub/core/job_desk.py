@@ -12,7 +12,7 @@ from fallow.model.changes import AddInputs, AddJob, AddLogs, DeleteJob, DropSess
 from fallow.model.errors import BadRequest, HubFull, JobCancelled, JobExists, JobNotFound, NotFound, TooLarge
 from fallow.model.ids import Digest, JobId, SessionId
 from fallow.model.job import Counting, JobInfo, JobSpec, Pages, ResultsOf, check_spec
-from fallow.model.page import INLINE_BYTES, InputPage
+from fallow.model.page import INLINE_BYTES, MAX_PAGE_REFS, InputPage
 from fallow.model.ranges import RangeSet
 from fallow.scheduler.effects import Effects
 
@@ -113,6 +113,8 @@ class JobDesk:
             raise TooLarge(
                 f"an input page of {len(page.data)} bytes is over the limit of {INLINE_BYTES}; send it as a blob"
             )
+        if len(page.refs) > MAX_PAGE_REFS:
+            raise TooLarge(f"an input page with {len(page.refs)} references is over the limit of {MAX_PAGE_REFS}")
         for digest in (*page.refs, *((page.blob,) if page.blob is not None else ())):
             if self._hub.blobs.size(digest) is None:
                 raise NotFound(f"the hub lacks blob {digest[:12]}… of an input; offer it first")

@@ -32,7 +32,7 @@ from fallow.link.link import Link
 from fallow.model.errors import BadRequest, FallowError
 from fallow.model.ids import JobId, LeaseId, NodeId
 from fallow.model.lease import Lease
-from fallow.model.page import InputPage
+from fallow.model.page import REF_BYTES, InputPage
 from fallow.model.ranges import RangeSet
 from fallow.model.token import Token
 
@@ -208,4 +208,4 @@ class NodeShell:
 
 
 def _size(page: InputPage) -> int:
-    return 200 + (len(page.data) if page.data is not None else 0)
+    return 200 + REF_BYTES * len(page.refs) + (len(page.data) if page.data is not None else 0)
