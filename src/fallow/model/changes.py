@@ -46,7 +46,8 @@ class SaveSettled(msgspec.Struct, frozen=True, array_like=True):
     job: JobId
     settled: tuple[int, ...]
     """Flat ranges. Covers every AddResults of the job before it in order of commit."""
-    failed: int
+    failed: tuple[int, ...]
+    """Flat ranges: those of the settled tasks that failed."""
     first_failures: tuple[Failure, ...]
 
 

@@ -37,7 +37,8 @@ def open_inputs(books: Books, job: JobState, stop: int) -> None:
 def save_settled(books: Books, job: JobState) -> None:
     """Snapshot the settled set for the journal."""
     job.rows = 0
-    change = SaveSettled(job.id, tuple(job.settled.flat()), job.failed, tuple(job.first_failures))
+    settled, failed = tuple(job.settled.flat()), tuple(job.failed_set.flat())
+    change = SaveSettled(job.id, settled, failed, tuple(job.first_failures))
     books.effects.append(Persist(change))
 
 

@@ -56,8 +56,9 @@ def check_job(books: Books, job: JobState) -> None:
     for copy in [each for each in job.leases.values() if each.original is not None]:
         for start, stop in copy.unfinished.ranges():
             assert covered.add(start, stop) == [(start, stop)], f"{job.id}: two copies of [{start}, {stop})"
-    assert job.failed == len(job.failed_set) or job.failed > len(job.failed_set), "more failures than counted"
-    assert len(job.first_failures) <= books.settings.kept_failures, "too many failure records"
+    for start, stop in job.failed_set.ranges():
+        assert not job.settled.missing(start, stop), f"{job.id}: tasks in [{start}, {stop}) failed and are not settled"
+    assert len(job.first_failures) <= min(job.failed, books.settings.kept_failures), "too many failure records"
     for index in job.troubles:
         assert index not in job.settled, f"{job.id}: attempts of the settled task {index} are held"
     for start, stop in job.careful.ranges():

@@ -78,7 +78,7 @@ class JobState:
     """One job in the scheduler. [0, accepted) is parted into fresh, front, careful, leased and settled."""
 
     __slots__ = (
-        "accepted", "arrivals", "available", "backlog", "careful", "children", "copy_scan_step", "drains", "failed", "failed_set",
+        "accepted", "arrivals", "available", "backlog", "careful", "children", "copy_scan_step", "drains", "failed_set",
         "first_failures", "fresh", "front", "leases", "life", "next_copy_scan", "next_rescue", "order", "paces", "parent", "priority",
         "queued_key", "rows", "settled", "spec", "times", "touched", "troubles", "was_leased", "work_class",
     )  # fmt: skip
@@ -101,7 +101,6 @@ class JobState:
         self.careful = RangeSet()
         """Pending, in trouble: granted one by one, to nodes chosen with care."""
         self.settled = RangeSet()
-        self.failed = 0
         self.failed_set = RangeSet()
         self.first_failures: list[Failure] = []
         self.arrivals: deque[Range] = deque()
@@ -138,6 +137,10 @@ class JobState:
     @property
     def pending_count(self) -> int:
         return len(self.fresh) + len(self.front) + len(self.careful)
+
+    @property
+    def failed(self) -> int:
+        return len(self.failed_set)
 
     @property
     def has_ended(self) -> bool:
@@ -218,7 +221,6 @@ class JobState:
 
     def note_failures(self, failures: list[Failure], keep: int) -> None:
         """Count failures that settle their tasks now."""
-        self.failed += len(failures)
         for failure in failures:
             self.failed_set.add(failure.index, failure.index + 1)
         room = keep - len(self.first_failures)

@@ -45,7 +45,7 @@ class JobRecord(Protocol):
     @property
     def settled(self) -> tuple[int, ...]: ...
     @property
-    def failed(self) -> int: ...
+    def failed(self) -> tuple[int, ...]: ...
     @property
     def first_failures(self) -> tuple[Failure, ...]: ...
 
@@ -301,10 +301,8 @@ class Scheduler:
             return self._finish()
         job = books.add_job(record.spec)
         job.settled = RangeSet.from_flat(record.settled)
-        job.failed = record.failed
+        job.failed_set = RangeSet.from_flat(record.failed)
         job.first_failures = list(record.first_failures)
-        for failure in record.first_failures:
-            job.failed_set.add(failure.index, failure.index + 1)
         job.was_leased = bool(job.settled)
         if record.size is not None:
             job.life = Sealed(record.size, record.input_ended)
@@ -344,6 +342,7 @@ class Scheduler:
         *,
         size: int | None,
         settled: Iterable[Range],
+        failed: Iterable[Range] = (),
         first_failures: Sequence[Failure] = (),
         state: str = "done",
         input_ended: bool = False,
@@ -359,9 +358,7 @@ class Scheduler:
             parent.settled = RangeSet(settled)
             parent.accepted = size or 0
             parent.first_failures = list(first_failures)
-            for failure in first_failures:
-                parent.failed_set.add(failure.index, failure.index + 1)
-            parent.failed = len(first_failures)
+            parent.failed_set = RangeSet(failed)
             parent.life = Ended(size, input_ended, "done" if state == "done" else "cancelled")
             for job in [each for each in books.jobs.values() if each.parent is None and not each.has_ended]:
                 if isinstance(job.spec.inputs, ResultsOf) and job.spec.inputs.parent == spec.id:

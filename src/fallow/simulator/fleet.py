@@ -269,7 +269,7 @@ class Fleet:
             makespan_s=makespan_s,
             bound_s=max(work_s / sum(speeds), longest_s / fastest),
             tasks=sum(map(len, self.durations.values())),
-            failed=sum(row.failed for row in rows.values()),
+            failed=sum(len(row.failures) for row in rows.values()),
             executed=self._executed_count,
             repeated=self._repeated,
             utilisation=work_s / (sum(speeds) * makespan_s) if makespan_s else 0.0,

@@ -90,6 +90,7 @@ class SimHub:
             self._clock.now,
             size=row.size,
             settled=row.done.ranges(),
+            failed=RangeSet.from_flat(row.failed).ranges(),
             first_failures=row.first_failures,
             state=row.state,
         )

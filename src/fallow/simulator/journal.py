@@ -26,7 +26,6 @@ class JobRow:
         self.done = RangeSet()
         self.failures: dict[int, str] = {}
         """Kind of failure by index."""
-        self.failed = 0
         self.first_failures: tuple[Failure, ...] = ()
         self.state = ""
         """How it ended."""
@@ -36,6 +35,10 @@ class JobRow:
     @property
     def settled(self) -> tuple[int, ...]:
         return tuple(self.done.flat())
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        return tuple(RangeSet((index, index + 1) for index in sorted(self.failures)).flat())
 
 
 class Journal:
@@ -106,7 +109,6 @@ class Journal:
                 assert each.counts == (each.page.start, each.page.stop), f"{change.job}: a part of a partial counts"
             for failure in each.page.failures:
                 if failure.index in counts:
-                    row.failed += 1
                     row.failures[failure.index] = failure.kind
                     row.first_failures = (*row.first_failures, failure)[:100]
 
@@ -114,7 +116,7 @@ class Journal:
         row = self.jobs[change.job]
         row.rows = 0
         assert change.settled == row.settled, f"{change.job}: the snapshot is not what was committed"
-        assert change.failed == row.failed, f"{change.job}: {change.failed} failures counted, {row.failed} committed"
+        assert change.failed == row.failed, f"{change.job}: {change.failed} failed, {row.failed} committed"
 
     def _end(self, change: EndJob) -> None:
         row = self.jobs[change.job]

@@ -64,7 +64,7 @@ class _Job:
         self.state: str | None = None
         self.ended_at = 0.0
         self.settled: tuple[int, ...] = ()
-        self.failed = 0
+        self.failed: tuple[int, ...] = ()
         self.failures: tuple[Failure, ...] = ()
         self.tail: list[StoredPage] = []  # pages that came after the snapshot, in order of arrival
         self.input_starts: list[int] = []
@@ -80,11 +80,12 @@ class _Job:
     def accepted(self) -> int:
         return self.input_pages[-1][0].stop if self.input_pages else 0
 
-    def progress(self) -> tuple[tuple[int, ...], int, tuple[Failure, ...]]:
+    def progress(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Failure, ...]]:
         """Return settled, failed and the first failures: the snapshot and what came after it."""
         settled = merge_ranges(self.settled, [stored.counts for stored in self.tail])
         late = [failure for stored in self.tail for failure in counted_failures(stored)]
-        return settled, self.failed + len(late), (*self.failures, *late)[:FIRST_FAILURES]
+        failed = merge_ranges(self.failed, [(failure.index, failure.index + 1) for failure in late])
+        return settled, failed, (*self.failures, *late)[:FIRST_FAILURES]
 
     def load(self, place: Spilled) -> bytes | None:
         """Return a page's bytes from the spill file; None if the job was deleted meanwhile."""

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = 1
+VERSION = 2
 """Of the tables below; `meta` holds the one that the state was written with."""
 
 tables = MetaData()
@@ -47,12 +47,12 @@ jobs = Table(
     Column("input_ended", Boolean, nullable=False),
     Column("state", Text),  # NULL while unfinished
     Column("ended_at", Float(53)),
-    Column("failed", BigInteger, nullable=False),  # as of the snapshot
     Column("span", BigInteger, nullable=False),  # no result row of the job is wider; a power of two, or 0
     Column("settled_seq", BigInteger, nullable=False),  # the snapshot covers result rows up to this one
     Column("spec", LargeBinary, nullable=False),  # MessagePack of JobSpec
     Column("settled", LargeBinary, nullable=False),  # the snapshot; see `packing.pack_ranges`
     Column("failures", LargeBinary),  # MessagePack of the first failures, as of the snapshot
+    Column("failed", LargeBinary),  # ranges of all failures, as of the snapshot, packed as `settled`; NULL: none
     Index("jobs_by_end", "ended_at", "number"),
     Index("jobs_by_name", "name"),
 )
@@ -77,7 +77,7 @@ results = Table(
     Column("start", BigInteger, nullable=False),  # lowest of the pages in the row
     Column("stop", BigInteger, nullable=False),
     Column("first", BigInteger, nullable=False),  # lowest index that counts: no two rows of a job share it
-    Column("failed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),  # how many
     Column("bytes", BigInteger, nullable=False),
     Column("counts", LargeBinary, nullable=False),  # of all its pages; see `packing.pack_ranges`
     Column("failures", LargeBinary),  # MessagePack of those among the job's first 100

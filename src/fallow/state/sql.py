@@ -25,7 +25,7 @@ from fallow.model.page import InputPage, StoredPage
 from fallow.model.ranges import Range
 from fallow.model.token import Token
 from fallow.state.database import database, prepare
-from fallow.state.packing import FIRST_FAILURES, Wanted, merge_ranges, unpack_ranges
+from fallow.state.packing import FIRST_FAILURES, Wanted, counted_failures, merge_ranges, unpack_ranges
 from fallow.state.result_rows import read_result_pages
 from fallow.state.schema import inputs, job_blobs, jobs, leases, logs, results, session_blobs, tokens
 from fallow.state.state import EndedJob, Recovered, RecoveredJob
@@ -36,6 +36,7 @@ _DIGESTS = 500
 
 _decode_spec = msgspec.msgpack.Decoder(JobSpec).decode
 _decode_failures = msgspec.msgpack.Decoder(tuple[Failure, ...]).decode
+_decode_pages = msgspec.msgpack.Decoder(tuple[StoredPage, ...]).decode
 _decode_token = msgspec.msgpack.Decoder(Token).decode
 _decode_more = msgspec.msgpack.Decoder(tuple[tuple[Digest, ...], tuple[int, ...] | None, tuple[int, ...] | None]).decode
 
@@ -44,11 +45,9 @@ _accepted = (
     select(inputs.c.stop).where(inputs.c.job == jobs.c.number).order_by(inputs.c.start.desc()).limit(1)
 ).scalar_subquery()
 _jobs = select(jobs, _accepted.label("accepted"))
-_after_snapshot = (
-    select(results.c.job, results.c.counts, results.c.failed, results.c.failures)
-    .join(jobs, (results.c.job == jobs.c.number) & (results.c.seq > jobs.c.settled_seq))
-    .order_by(results.c.seq)
-)
+_after_snapshot = (results.c.job == jobs.c.number) & (results.c.seq > jobs.c.settled_seq)
+_tails = select(results.c.job, results.c.counts, results.c.failures).join(jobs, _after_snapshot).order_by(results.c.seq)
+_failing = select(results.c.job, results.c.pages).join(jobs, _after_snapshot).where(results.c.failed > 0)
 
 
 class SqlState:
@@ -223,19 +222,24 @@ def _read_ended(reader: Connection, query: Select[Any]) -> list[EndedJob]:
 
 def _read_progress(
     reader: Connection, query: Select[Any]
-) -> Iterator[tuple[Any, tuple[int, ...], int, tuple[Failure, ...]]]:
-    """Yield job rows with their settled ranges, failure count and first failures: the snapshot and the rows after it."""
+) -> Iterator[tuple[Any, tuple[int, ...], tuple[int, ...], tuple[Failure, ...]]]:
+    """Yield job rows with their settled and failed ranges and first failures: the snapshot and the rows after it."""
     rows = reader.execute(query).all()
     tails: dict[int, list[Any]] = {}
     numbers = query.with_only_columns(jobs.c.number)
-    for row in reader.execute(_after_snapshot.where(results.c.job.in_(numbers))):
+    for row in reader.execute(_tails.where(results.c.job.in_(numbers))):
         tails.setdefault(row.job, []).append(row)
+    late: dict[int, list[Range]] = {}
+    for number, pages in reader.execute(_failing.where(results.c.job.in_(numbers))):
+        failing = (failure for stored in _decode_pages(pages) for failure in counted_failures(stored))
+        late.setdefault(number, []).extend((failure.index, failure.index + 1) for failure in failing)
     for row in rows:
         tail = tails.get(row.number, ())
         settled = merge_ranges(unpack_ranges(row.settled), [unpack_ranges(each.counts) for each in tail])
         records = [row.failures, *(each.failures for each in tail)]
         first = [failure for packed in records if packed is not None for failure in _decode_failures(packed)]
-        yield row, settled, row.failed + sum(each.failed for each in tail), tuple(first[:FIRST_FAILURES])
+        failed = merge_ranges(() if row.failed is None else unpack_ranges(row.failed), late.get(row.number, ()))
+        yield row, settled, failed, tuple(first[:FIRST_FAILURES])
 
 
 def _read_leases(reader: Connection) -> Iterator[tuple[Lease, NodeId]]:

@@ -31,7 +31,8 @@ class RecoveredJob(msgspec.Struct, frozen=True, kw_only=True):
     input_ended: bool
     settled: tuple[int, ...]
     """Flat ranges: the last snapshot plus the counted ranges of every result row after it."""
-    failed: int
+    failed: tuple[int, ...]
+    """Flat ranges: those of the settled tasks that failed."""
     first_failures: tuple[Failure, ...]
 
 
@@ -45,7 +46,7 @@ class EndedJob(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float
     input_ended: bool
     settled: tuple[int, ...]
-    failed: int
+    failed: tuple[int, ...]
     first_failures: tuple[Failure, ...]
 
 

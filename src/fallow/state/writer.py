@@ -79,7 +79,7 @@ class _Statements:
         self.insert_job_blob = insert(schema.job_blobs)
         self.insert_session_blob = insert(schema.session_blobs)
         self.seal_job = change("size", "input_ended")
-        self.save_settled = change("failed", "settled_seq", "settled", "failures")
+        self.save_settled = change("settled_seq", "settled", "failures", "failed")
         self.widen_span = change("span")
         self.end_job = change("state", "ended_at")
         self.end_lease = remove(schema.leases, "id")
@@ -214,8 +214,8 @@ class Writer:
         job.log_entries = 0
         name = spec.name.encode() if spec.name is not None else None
         self._rows.jobs.append((
-            number, spec.id, name, spec.session, spec.created_at, None, False, None, None, 0, 0, 0,
-            _encode(spec), pack_ranges(()), None,
+            number, spec.id, name, spec.session, spec.created_at, None, False, None, None, 0, 0,
+            _encode(spec), pack_ranges(()), None, None,
         ))  # fmt: skip
         self._rows.job_blobs += [(digest, number) for digest in (spec.function, *spec.sources.values(), *spec.refs)]
 
@@ -270,8 +270,8 @@ class Writer:
             return
         first = change.first_failures[:FIRST_FAILURES]
         job.failures = len(first)
-        settled, failures = pack_ranges(change.settled), _encode(first) if first else None
-        self._rows.settled[job.number] = (change.failed, self._seq, settled, failures, job.number)
+        failures, failed = (_encode(first), pack_ranges(change.failed)) if change.failed else (None, None)
+        self._rows.settled[job.number] = (self._seq, pack_ranges(change.settled), failures, failed, job.number)
 
     def _end_job(self, change: EndJob) -> None:
         job = self._job(change.job)

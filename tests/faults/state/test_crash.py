@@ -55,7 +55,7 @@ def group(number):
         AddLease(Lease(number, JOB, start, stop), "node"),
     ]
     if number % 16 == 0:
-        changes.append(SaveSettled(JOB, (0, stop), 0, ()))
+        changes.append(SaveSettled(JOB, (0, stop), (), ()))
     return changes
 
 

@@ -97,6 +97,35 @@ def test_a_failure_in_a_parent_is_a_failure_of_its_child(grid):
     assert [type(each).__name__ for each in found] == ["float", "float", "float", "ZeroDivisionError", "float", "float"]
 
 
+def fail_below_150(x):
+    if x < 150:
+        raise OwnError(x, "too low")
+    return x
+
+
+def check_150_failures(child):
+    found = child.result(60, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in found[:150]) == ["OwnError"] * 100 + ["TaskFailed"] * 50
+    for index, error in enumerate(found[:150]):
+        assert str(error) == f"({index}, 'too low')" or f"task {index} of the parent job failed" in str(error)
+    assert found[150:] == [-x for x in range(150, 200)]
+    assert child.wait(30)
+    assert child.progress.failed == 150
+
+
+def test_more_failures_in_a_parent_than_are_remembered_whole_are_all_failures_of_its_child(grid):
+    parent = grid.map(fail_below_150, range(200))
+    assert parent.wait(30)
+    check_150_failures(parent.map(operator.neg))
+
+
+def test_failures_of_a_parent_that_ended_before_a_restart_are_failures_of_its_child(tmp_path):
+    with Grid(state=tmp_path, slots=2) as grid:
+        assert grid.map(fail_below_150, range(200), name="parent").wait(30)
+    with Grid(state=tmp_path, slots=2) as grid:
+        check_150_failures(grid.job("parent").map(operator.neg))
+
+
 def test_closures_lambdas_classes_and_local_modules(grid):
     factor = 7
     assert list(grid.map(lambda x: x * factor, range(3))) == [0, 7, 14]

@@ -88,7 +88,9 @@ class Machine(RuleBasedStateMachine):
             assert [i for a, b in RangeSet.from_flat(change.settled).ranges() for i in range(a, b)] == sorted(
                 job.status
             )
-            assert change.failed == sum(kind != "value" for kind in job.status.values())
+            assert [i for a, b in RangeSet.from_flat(change.failed).ranges() for i in range(a, b)] == sorted(
+                index for index, kind in job.status.items() if kind != "value"
+            )
         elif isinstance(change, EndJob):
             job = self.jobs[change.job]
             assert job.state is None, "ended twice"

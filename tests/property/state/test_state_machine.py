@@ -67,8 +67,9 @@ class Job:
         return self.inputs[-1].stop if self.inputs else 0
 
     def progress(self):
-        flat = tuple(RangeSet((index, index + 1) for index in sorted(self.settled)).flat())
-        return flat, len(self.failures), tuple(self.failures)
+        failed = sorted(failure.index for failure in self.failures)
+        flat = [tuple(RangeSet((index, index + 1) for index in each).flat()) for each in (sorted(self.settled), failed)]
+        return *flat, tuple(self.failures)
 
     def seen(self):
         return self.spec, self.accepted, self.size, self.input_ended, *self.progress()
@@ -234,7 +235,7 @@ class StateAgainstModel(RuleBasedStateMachine):
 
     def do_snapshot(self, number):
         job = self.jobs.get(job_id(number))
-        return [SaveSettled(job_id(number), *(job.progress() if job else ((), 0, ())))]
+        return [SaveSettled(job_id(number), *(job.progress() if job else ((), (), ())))]
 
     def do_seal(self, number, size, input_ended):
         job = self.jobs.get(job_id(number))

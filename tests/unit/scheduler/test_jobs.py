@@ -21,7 +21,7 @@ def test_one_submit_is_one_grant_and_its_result_ends_the_job(bench):
     bench.done(grant)
     assert bench.story[:4] == ["EndLease", "AddResults", "SaveSettled", "EndJob"]
     assert bench.counts == [(0, 1)]
-    assert bench.changes(SaveSettled) == [SaveSettled("j", (0, 1), 0, ())]
+    assert bench.changes(SaveSettled) == [SaveSettled("j", (0, 1), (), ())]
     assert bench.changes(EndJob) == [EndJob("j", "done", 1000.0)]
     assert bench.told == [TasksSettled("j", "a", 0, 1, 0), JobEnded("j", "done", 1, 0)]
     assert bench.forgets == [("a", "j")]

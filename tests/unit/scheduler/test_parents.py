@@ -122,9 +122,9 @@ def test_a_child_of_an_unknown_parent_waits_until_the_parent_is_recovered(bench)
     bench.node(slots=4).job("c", follows="p")
     assert bench.explain("c") == ["it waits for the results of the job before it"]
     failure = Failure(index=2, kind="raised", type_name="ValueError")
-    bench("on_parent_recovered", bench.spec("p"), size=4, settled=[(0, 4)], first_failures=(failure,))
+    bench("on_parent_recovered", bench.spec("p"), size=4, settled=[(0, 4)], failed=[(2, 3)], first_failures=(failure,))
     assert bench.granted == [("a", 0, 2), ("a", 3, 4)]
-    assert [each.index for each in bench.failures] == [2]
+    assert [(each.index, each.type_name) for each in bench.failures] == [(2, "ValueError")]
     for grant in bench.grants:
         bench.done(grant)
     assert bench.ends == [("c", "done")]
@@ -136,6 +136,21 @@ def test_an_ended_parent_may_be_recovered_before_its_child_is_made(bench):
     assert not bench.scheduler.has_job("p")
     assert bench.job("c", follows="p").granted == [("a", 0, 2)]
     assert bench("on_parent_recovered", bench.spec("p"), size=2, settled=[(0, 2)]).effects == []
+
+
+def test_failures_of_a_recovered_parent_beyond_the_kept_records_fail_its_child(bench):
+    failure = Failure(index=0, kind="raised", type_name="ValueError")
+    bench(
+        "on_parent_recovered",
+        bench.spec("p"),
+        size=9,
+        settled=[(0, 9)],
+        failed=[(0, 2), (5, 6)],
+        first_failures=(failure,),
+    )
+    bench.job("c", follows="p")
+    assert [(each.index, each.type_name) for each in bench.failures] == [(0, "ValueError"), (1, ""), (5, "")]
+    assert bench.progress("p").failed == bench.progress("c").failed == 3
 
 
 def test_a_child_of_a_cancelled_parent_is_cancelled(bench):
@@ -166,7 +181,7 @@ def test_restored_children_go_on_from_restored_parents(bench):
     bench(
         "restore",
         Record(
-            spec=bench.spec("p"), accepted=4, size=4, input_ended=False, settled=(0, 2), failed=0, first_failures=()
+            spec=bench.spec("p"), accepted=4, size=4, input_ended=False, settled=(0, 2), failed=(), first_failures=()
         ),
     )
     bench(
@@ -177,10 +192,21 @@ def test_restored_children_go_on_from_restored_parents(bench):
             size=None,
             input_ended=False,
             settled=(0, 1),
-            failed=0,
+            failed=(),
             first_failures=(),
         ),
     )
     assert bench.changes(SealJob) == [SealJob("c", 4)]
     assert bench.progress("c").accepted == 2
     assert bench.progress("c").settled == 1
+
+
+def test_failures_of_a_restored_parent_beyond_the_kept_records_fail_its_child(bench):
+    from types import SimpleNamespace as Record
+
+    about = {"accepted": 4, "size": 4, "input_ended": False, "first_failures": ()}
+    bench("restore", Record(spec=bench.spec("p"), settled=(0, 3), failed=(1, 3), **about))
+    assert bench.progress("p").failed == 2
+    bench.node(slots=4).job("c", follows="p")
+    assert [each.index for each in bench.failures] == [1, 2]
+    assert ("a", 0, 1) in bench.granted

@@ -15,7 +15,7 @@ class Record(msgspec.Struct):
     size: int | None = None
     input_ended: bool = False
     settled: tuple = ()
-    failed: int = 0
+    failed: tuple = ()
     first_failures: tuple = ()
 
 
@@ -28,7 +28,7 @@ def restored(bench, *records, leases=()):
 
 
 def test_settled_tasks_are_not_run_again(bench):
-    restored(bench, Record(bench.spec(), accepted=6, size=6, settled=(0, 2, 4, 5), failed=1))
+    restored(bench, Record(bench.spec(), accepted=6, size=6, settled=(0, 2, 4, 5), failed=(4, 5)))
     assert bench.node(slots=4).granted == [("a", 2, 4), ("a", 5, 6)]
     progress = bench.progress()
     assert (progress.settled, progress.failed, progress.state) == (3, 1, "running")
@@ -59,7 +59,7 @@ def test_restoring_twice_changes_nothing(bench):
 
 def test_failures_are_known_again(bench):
     failure = Failure(index=1, kind="raised")
-    restored(bench, Record(bench.spec(), accepted=3, settled=(1, 2), failed=1, first_failures=(failure,)))
+    restored(bench, Record(bench.spec(), accepted=3, settled=(1, 2), failed=(1, 2), first_failures=(failure,)))
     assert bench.scheduler.info("j").first_failures == (failure,)
 
 
@@ -166,5 +166,22 @@ def test_a_task_that_ends_its_agent_again_and_again_is_found(bench):
     assert bench.failures[0].kind == "lost_nodes"
 
 
-def test_the_same_hub_starts_again_with_other_lease_ids():
-    assert Scheduler(epoch=3)._books.epoch == 3
+def test_a_hub_that_starts_again_gives_its_leases_other_ids(make_bench):
+    """A lease's id is its fencing number: what a node says of a lease of the last start must not touch one of this start."""
+    ids = set()
+    for epoch in (1, 2, 3):
+        bench = make_bench()
+        bench.scheduler = Scheduler(epoch=epoch)
+        for number in range(3):
+            bench.node(f"a{number}").job(f"j{number}", 1)
+        ids |= {lease.id for lease in bench.scheduler._books.leases.values()}
+    assert len(ids) == 9
+
+
+def test_a_failure_in_a_lease_of_the_last_start_is_stale(make_bench):
+    before, after = make_bench(), make_bench()
+    before.scheduler, after.scheduler = Scheduler(epoch=1), Scheduler(epoch=2)
+    stale = before.node("a").job("j", 1).grant
+    mine = after.node("a").job("j", 1).grant
+    assert after.broke(stale).effects == after.returned(stale, (0, 1)).effects == []
+    assert [lease.id for lease in after.held_by("a")] == [mine.lease.id]

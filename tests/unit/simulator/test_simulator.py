@@ -67,11 +67,11 @@ def test_the_journal_finds_counts_outside_of_the_page(journal):
 
 def test_the_journal_finds_a_wrong_snapshot_and_a_wrong_end(journal):
     add(journal, 0, 4, failures=(Failure(index=1, kind="raised"),))
-    journal.append(SaveSettled("j", (0, 3), 1, ()))
+    journal.append(SaveSettled("j", (0, 3), (1, 2), ()))
     with pytest.raises(AssertionError, match="snapshot"):
         journal.commit()
-    journal.append(SaveSettled("j", (0, 4), 0, ()))
-    with pytest.raises(AssertionError, match="failures counted"):
+    journal.append(SaveSettled("j", (0, 4), (2, 3), ()))
+    with pytest.raises(AssertionError, match="failed, "):
         journal.commit()
     journal.append(EndJob("j", "done", 0.0))
     with pytest.raises(AssertionError, match="short of results"):

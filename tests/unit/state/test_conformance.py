@@ -63,7 +63,7 @@ def test_a_job_comes_back_as_it_was(opened, make):
     opened.state.commit([AddJob(spec)])
     (job,) = opened.recovered().jobs
     assert job.spec == spec
-    assert (job.accepted, job.size, job.input_ended, job.settled, job.failed) == (0, None, False, (), 0)
+    assert (job.accepted, job.size, job.input_ended, job.settled, job.failed) == (0, None, False, (), ())
 
 
 def test_jobs_come_back_in_order_of_creation(opened, make):
@@ -126,13 +126,13 @@ def test_a_snapshot_and_the_results_after_it_settle(opened, make):
     job = make.job_id(1)
     opened.state.commit([AddJob(make.spec()), AddResults(job, (make.stored(0, 4),))])
     opened.state.commit([
-        SaveSettled(job, (0, 4, 6, 7), 1, (make.failure(6),)),
+        SaveSettled(job, (0, 4, 6, 7), (6, 7), (make.failure(6),)),
         AddResults(job, (make.stored(10, 20, failures=(make.failure(12),)),)),
     ])  # fmt: skip
     opened.state.commit([AddResults(job, (make.stored(4, 6),))])
     (recovered,) = opened.recovered().jobs
     assert recovered.settled == (0, 7, 10, 20)
-    assert recovered.failed == 2
+    assert recovered.failed == (6, 7, 12, 13)
     assert [failure.index for failure in recovered.first_failures] == [6, 12]
     opened.state.commit([AddResults(job, (make.stored(7, 10),))])  # numbering goes on after a restart
     assert opened.recovered().jobs[0].settled == (0, 20)
@@ -144,19 +144,23 @@ def test_only_failures_that_count_are_counted(opened, make):
     page = make.stored(0, 10, counts=(0, 2, 6, 10), failures=failures)
     opened.state.commit([AddJob(make.spec()), AddResults(job, (page,))])
     (recovered,) = opened.recovered().jobs
-    assert recovered.failed == 2
+    assert recovered.failed == (1, 2, 8, 9)
     assert recovered.first_failures == (failures[0], failures[2])
 
 
-def test_the_first_hundred_failures_are_kept_and_all_are_counted(opened, make):
+def test_the_first_hundred_failures_are_kept_and_of_all_the_indices(opened, make):
     job = make.job_id(1)
     opened.state.commit([AddJob(make.spec())])
     for start in range(0, 300, 60):
         failures = tuple(make.failure(index) for index in range(start, start + 60))
         opened.state.commit([AddResults(job, (make.stored(start, start + 60, None, None, failures=failures),))])
     (recovered,) = opened.recovered().jobs
-    assert recovered.failed == 300
+    assert recovered.failed == (0, 300)
     assert [failure.index for failure in recovered.first_failures] == list(range(100))
+    snapshot = SaveSettled(job, recovered.settled, recovered.failed, recovered.first_failures)
+    pages = [make.stored(start, start + 1, data=None, failures=(make.failure(start),)) for start in (305, 303)]
+    opened.state.commit([snapshot, *(AddResults(job, (page,)) for page in pages)])
+    assert opened.recovered().jobs[0].failed == (0, 300, 303, 304, 305, 306)
 
 
 def test_result_pages_come_in_order_of_start_over_rows_that_overlap(opened, make):
@@ -226,7 +230,7 @@ def test_results_that_are_there_are_not_added_again(opened, make):
     opened.state.commit(group)
     opened.state.commit(group)
     recovered = opened.recovered()
-    assert recovered.jobs[0].failed == 1
+    assert recovered.jobs[0].failed == (3, 4)
     assert len(recovered.tokens) == 1
     assert len(read_all(opened.state, job)[0]) == 1
 
@@ -254,13 +258,13 @@ def test_an_ended_job_is_found_and_its_leases_are_forgotten(opened, make):
     opened.state.commit([AddLease(Lease(1, spec.id, 0, 3), "n")])
     assert opened.state.find_job(spec.id) is None
     assert opened.state.job_named("sweep") is None
-    opened.state.commit([SaveSettled(spec.id, (0, 3), 1, (make.failure(2),)), EndJob(spec.id, "done", 12.5)])
+    opened.state.commit([SaveSettled(spec.id, (0, 3), (2, 3), (make.failure(2),)), EndJob(spec.id, "done", 12.5)])
     recovered = opened.recovered()
     assert (recovered.jobs, recovered.leases) == ((), ())
     for ended in (opened.state.find_job(spec.id), opened.state.job_named("sweep"), opened.state.ended_jobs(limit=5)[0]):
         assert ended.spec == spec
         assert (ended.state, ended.ended_at, ended.size, ended.accepted) == ("done", 12.5, 3, 3)
-        assert (ended.settled, ended.failed, ended.first_failures) == ((0, 3), 1, (make.failure(2),))
+        assert (ended.settled, ended.failed, ended.first_failures) == ((0, 3), (2, 3), (make.failure(2),))
 
 
 def test_ended_jobs_come_latest_first(opened, make):
@@ -292,7 +296,7 @@ def test_deleting_a_job_leaves_nothing_of_it(opened, make):
         AddLease(Lease(1, job, 5, 10), "n"),
     ]
     opened.state.commit([AddJob(make.spec(1)), AddJob(make.spec(2)), *group, AddInputs(make.inputs(2, 0, 4))])
-    opened.state.commit([DeleteJob(job), *group, SealJob(job, 5), SaveSettled(job, (0, 1), 0, ()), DeleteJob(job)])
+    opened.state.commit([DeleteJob(job), *group, SealJob(job, 5), SaveSettled(job, (0, 1), (), ()), DeleteJob(job)])
     opened.state.commit([EndJob(job, "done", 1.0)])
     recovered = opened.recovered()
     assert [(each.spec.id, each.accepted) for each in recovered.jobs] == [(other, 4)]
@@ -319,7 +323,7 @@ def test_changes_of_unknown_jobs_are_ignored(opened, make):
     job = make.job_id(9)
     opened.state.commit([
         AddInputs(make.inputs(9, 0, 10)), SealJob(job, 10), AddResults(job, (make.stored(0, 10),)),
-        SaveSettled(job, (0, 10), 0, ()), EndJob(job, "done", 1.0), AddLease(Lease(1, job, 0, 10), "n"),
+        SaveSettled(job, (0, 10), (), ()), EndJob(job, "done", 1.0), AddLease(Lease(1, job, 0, 10), "n"),
         AddLogs(job, (LogEntry(1, "x"),)), DeleteJob(job), EndLease(5), RevokeToken("none"), DropSession("none"),
     ])  # fmt: skip
     recovered = opened.recovered()

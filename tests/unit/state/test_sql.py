@@ -173,16 +173,20 @@ def test_a_state_of_a_newer_version_is_refused(tmp_path):
         SqlState(tmp_path).recover()
 
 
-def age(execute):
-    """Make a state of version 0 of a current one."""
-    execute("ALTER TABLE jobs DROP COLUMN span")
-    execute("UPDATE meta SET value = 0 WHERE key = 'version'")
+def age(execute, version=0):
+    """Make a state of an older version of a current one."""
+    execute("ALTER TABLE jobs DROP COLUMN failed")
+    execute("ALTER TABLE jobs ADD COLUMN failed BIGINT NOT NULL DEFAULT 0")
+    if version == 0:
+        execute("ALTER TABLE jobs DROP COLUMN span")
+    execute(f"UPDATE meta SET value = {version} WHERE key = 'version'")
 
 
 def check_migrated(state, make):
     recovered = state.recover()
     assert recovered.epoch == 2
     assert [(job.spec, job.settled) for job in recovered.jobs] == [(make.spec(1), (5, 900)), (make.spec(2), ())]
+    assert [job.failed for job in recovered.jobs] == [(7, 9, 800, 801), ()]
     pages, _ = state.result_pages(make.job_id(1), [(899, 900)], limit_bytes=10**6)
     assert [stored.page.start for stored in pages] == [10]
     state.commit([AddResults(make.job_id(2), (make.stored(0, 5),))])
@@ -192,9 +196,11 @@ def check_migrated(state, make):
 def fill_for_migration(state, make):
     state.recover()
     state.commit([AddJob(make.spec(1)), AddJob(make.spec(2))])
-    state.commit(
-        [AddResults(make.job_id(1), (make.stored(10, 900),)), AddResults(make.job_id(1), (make.stored(5, 10),))]
-    )
+    late = make.stored(10, 900, counts=(10, 850, 851, 900), failures=(make.failure(800), make.failure(850)))
+    early = make.stored(5, 10, failures=(make.failure(8), make.failure(7)))
+    job = make.job_id(1)
+    state.commit([AddResults(job, (late,)), AddResults(job, (early, make.stored(850, 851)))])
+    state.commit([SaveSettled(job, (5, 900), (7, 9, 800, 801), (make.failure(8),))])
     state.close()
 
 
@@ -203,6 +209,16 @@ def test_a_state_of_an_older_version_is_migrated(tmp_path, make):
     fill_for_migration(state, make)
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         age(connection.execute)
+    connection.close()
+    check_migrated(state, make)
+    state.close()
+
+
+def test_failures_of_a_state_of_version_1_are_known_again(tmp_path, make):
+    state = SqlState(tmp_path)
+    fill_for_migration(state, make)
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        age(connection.execute, 1)
     connection.close()
     check_migrated(state, make)
     state.close()
@@ -286,7 +302,7 @@ def test_many_small_rows_come_in_order(state, make):
 
 def test_snapshots_go_on_after_the_last_row_was_deleted(state, make):
     state.commit([AddJob(make.spec(1)), AddJob(make.spec(2)), AddResults(make.job_id(1), (make.stored(0, 1),))])
-    state.commit([AddResults(make.job_id(2), (make.stored(0, 5),)), SaveSettled(make.job_id(1), (0, 1), 0, ())])
+    state.commit([AddResults(make.job_id(2), (make.stored(0, 5),)), SaveSettled(make.job_id(1), (0, 1), (), ())])
     state.commit([DeleteJob(make.job_id(2))])
     state.recover()  # numbers of rows go on above the snapshot, although the rows are gone
     state.commit([AddResults(make.job_id(1), (make.stored(1, 3),))])

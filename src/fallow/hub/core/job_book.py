@@ -19,22 +19,23 @@ class EndedView(msgspec.Struct, frozen=True):
 
     info: JobInfo
     settled: RangeSet
+    failed: RangeSet
 
 
 def ended_view(job: EndedJob) -> EndedView:
     """Make the view of a job that the state returned."""
-    settled = RangeSet.from_flat(job.settled)
+    settled, failed = RangeSet.from_flat(job.settled), RangeSet.from_flat(job.failed)
     progress = JobProgress(
         state="done" if job.state == "done" else "cancelled",
         accepted=job.accepted,
         size=job.size,
         settled=len(settled),
-        failed=job.failed,
+        failed=len(failed),
         leased=0,
         input_ended=job.input_ended,
     )
     info = JobInfo(spec=job.spec, progress=progress, first_failures=job.first_failures, ended_at=job.ended_at)
-    return EndedView(info, settled)
+    return EndedView(info, settled, failed)
 
 
 class JobBook:

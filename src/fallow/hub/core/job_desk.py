@@ -292,6 +292,7 @@ class JobDesk:
             self._hub.now(),
             size=info.progress.size,
             settled=parent.settled.ranges(),
+            failed=parent.failed.ranges(),
             first_failures=info.first_failures,
             state=info.progress.state,
             input_ended=info.progress.input_ended,
