@@ -42,6 +42,9 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
         self._is_paused = False
         """Whether the socket's buffer is full."""
         self._is_gone = False
+        """Whether the hub was told that the link is closed."""
+        self._is_lost = False
+        """Whether the socket is closed."""
         self._closer: asyncio.TimerHandle | None = None
 
     def answer(self, request: Request) -> Response:
@@ -90,8 +93,12 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._closer is not None:
             self._closer.cancel()
+        self._is_lost = True
         error = self._protocol.parser_exc
         self._gone(str(error) if error is not None else GONE)
+        # Without these cycles the memory is free at once, not when the interpreter next looks for cycles.
+        self._protocol.parser.close()
+        del self._transport
 
     # --- the hub's side ---
 
@@ -119,7 +126,7 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
     def _flush(self) -> None:
         self._is_woken = False
         protocol = self._protocol
-        while not self._is_paused and protocol.state is State.OPEN:
+        while not self._is_paused and not self._is_lost and protocol.state is State.OPEN:
             message = self._next_message()
             if message is None:
                 if self._closing is not None:
@@ -146,7 +153,7 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
         self._gone(reason)
 
     def _abort_soon(self) -> None:
-        if self._closer is None and not self._transport.is_closing():
+        if self._closer is None and not self._is_lost and not self._transport.is_closing():
             self._closer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     def _gone(self, reason: str) -> None:
@@ -158,3 +165,4 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
         self._room.set()
         if self._on_closed is not None:
             self._closed(reason)
+        self._on_frame = self._on_closed = None

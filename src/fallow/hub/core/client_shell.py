@@ -64,17 +64,6 @@ class ClientShell:
         self._watches: dict[JobId, dict[int, Watch]] = {}
         self._accepted: dict[JobId, int] = {}
         self._blobs = BlobDesk(hub.house, link, self._hold_blob, is_submitting=True)
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            CreateJob: self._create_job,
-            AddInput: self._add_input,
-            Seal: self._seal,
-            WatchFrame: self._watch,
-            Unwatch: self._unwatch,
-            CancelTasks: self._cancel_tasks,
-            ReleaseJob: self._release_job,
-            Ask: self._ask,
-            Goodbye: self._goodbye,
-        }
 
     def on_frame(self, frame: Any) -> None:
         """Handle one frame; what is wrong with it is refused, and the link stays."""
@@ -82,9 +71,9 @@ class ClientShell:
             if self.session is None:
                 self._hello(frame)
                 return
-            handler = self._handlers.get(type(frame))
+            handler = _HANDLERS.get(type(frame))
             if handler is not None:
-                handler(frame)
+                handler(self, frame)
             elif not self._blobs.on_frame(frame):
                 raise BadRequest(f"a client can't send {type(frame).__name__} here")
         except JobNotFound as error:
@@ -100,7 +89,7 @@ class ClientShell:
         """Handle a frame about a job that has left memory: it ended, perhaps before the hub was last started."""
         try:
             await self._hub.desk.settled(job, self.owner)
-            self._handlers[type(frame)](frame)
+            _HANDLERS[type(frame)](self, frame)
         except FallowError as error:
             self._refuse(error, frame)
 
@@ -320,6 +309,20 @@ class ClientShell:
         self._link.send(Refused(error.code, str(error), job, request, start, reader))
         if self.session is None:
             self._link.close(str(error))
+
+
+_HANDLERS: dict[type, Callable[[ClientShell, Any], None]] = {
+    CreateJob: ClientShell._create_job,
+    AddInput: ClientShell._add_input,
+    Seal: ClientShell._seal,
+    WatchFrame: ClientShell._watch,
+    Unwatch: ClientShell._unwatch,
+    CancelTasks: ClientShell._cancel_tasks,
+    ReleaseJob: ClientShell._release_job,
+    Ask: ClientShell._ask,
+    Goodbye: ClientShell._goodbye,
+}
+"""By frame; of the class, so that a shell holds nothing that holds it."""
 
 
 def _named_job(frame: Any) -> JobId | None:

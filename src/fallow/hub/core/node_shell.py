@@ -59,26 +59,15 @@ class NodeShell:
         self._specs_sent: set[JobId] = set()
         self._pages_sent: OrderedDict[tuple[JobId, int], None] = OrderedDict()
         self._blobs = BlobDesk(hub.house, link, lambda _digest: None, is_submitting=False)
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            Done: self._done,
-            Beat: self._beat,
-            Returned: self._returned,
-            TaskBroke: self._task_broke,
-            Presents: self._presents,
-            NodeChanged: self._changed,
-            PageWanted: self._page_wanted,
-            SpecWanted: self._spec_wanted,
-            Printed: self._printed,
-        }
 
     def on_frame(self, frame: Any) -> None:
         try:
             if self.node is None:
                 self._hello(frame)
                 return
-            handler = self._handlers.get(type(frame))
+            handler = _HANDLERS.get(type(frame))
             if handler is not None:
-                handler(frame)
+                handler(self, frame)
             elif not self._blobs.on_frame(frame):
                 raise BadRequest(f"a node can't send {type(frame).__name__} here")
         except FallowError as error:
@@ -205,6 +194,20 @@ class NodeShell:
 
     def _printed(self, frame: Printed) -> None:
         self._hub.desk.add_logs(frame.job, frame.entries)
+
+
+_HANDLERS: dict[type, Callable[[NodeShell, Any], None]] = {
+    Done: NodeShell._done,
+    Beat: NodeShell._beat,
+    Returned: NodeShell._returned,
+    TaskBroke: NodeShell._task_broke,
+    Presents: NodeShell._presents,
+    NodeChanged: NodeShell._changed,
+    PageWanted: NodeShell._page_wanted,
+    SpecWanted: NodeShell._spec_wanted,
+    Printed: NodeShell._printed,
+}
+"""By frame; of the class, so that a shell holds nothing that holds it."""
 
 
 def _size(page: InputPage) -> int:
