@@ -132,6 +132,12 @@ class AsyncGrid:
         if self._grid is not None:
             await asyncio.to_thread(self._grid.close)
 
+    def options(self, **options: Any) -> "AsyncGrid":
+        """Return a handle on the same grid whose calls have these options unless they say otherwise."""
+        view = object.__new__(type(self))
+        view._open, view._grid = self._open, self._opened.options(**options)
+        return view
+
     def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> "asyncio.Future[R]":
         """Run one call; await the future for its value, or cancel it to stop the task."""
         return asyncio.wrap_future(self._opened.submit(function, *args, **kwargs))

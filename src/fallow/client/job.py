@@ -178,7 +178,7 @@ class Job(Generic[T]):
         return folded
 
     def _fold(self, op: Callable[[T, T], T], initial: Any, timeout: float | None) -> T:
-        partials = self._values(OrderedReader, return_exceptions=False, timeout=timeout)
+        partials = self._values(OrderedReader, return_exceptions=False, deadline=_deadline(timeout))
         if initial is _UNSET:
             return functools.reduce(op, partials)
         folded: T = functools.reduce(op, partials, initial)
@@ -273,14 +273,14 @@ class Job(Generic[T]):
 
     def __iter__(self) -> Generator[T, None, None]:
         """Yield the results in order, as they come; what a task raised is raised here, at its place."""
-        return self._values(OrderedReader, return_exceptions=False)
+        return self._values(OrderedReader, return_exceptions=False, deadline=None)
 
     def results(self, *, return_exceptions: bool = False, timeout: float | None = None) -> Generator[T, None, None]:
         """Yield the results in order; with `return_exceptions` what tasks raised is yielded instead of raised.
 
-        timeout: seconds for all of them. Raises TimeoutError.
+        timeout: seconds for all of them, from this call. Raises TimeoutError.
         """
-        return self._values(OrderedReader, return_exceptions=return_exceptions, timeout=timeout)
+        return self._values(OrderedReader, return_exceptions=return_exceptions, deadline=_deadline(timeout))
 
     def as_completed(self, *, return_exceptions: bool = False) -> Generator[tuple[int, T], None, None]:
         """Yield (index, result) in the order in which the tasks end."""
@@ -295,7 +295,7 @@ class Job(Generic[T]):
 
     def result(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[T]:
         """Wait for all results and return them as a list. timeout: seconds. Raises TimeoutError, and what a task raised."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         found: list[T] = []
         for chunk in self._chunks(OrderedReader, return_exceptions=return_exceptions, deadline=deadline):
             found.extend(chunk)
@@ -320,9 +320,8 @@ class Job(Generic[T]):
         return True
 
     def _values(
-        self, reader: type[OrderedReader], *, return_exceptions: bool, timeout: float | None = None
+        self, reader: type[OrderedReader], *, return_exceptions: bool, deadline: float | None
     ) -> Generator[T, None, None]:
-        deadline = None if timeout is None else time.monotonic() + timeout
         for chunk in self._chunks(reader, return_exceptions=return_exceptions, deadline=deadline):
             yield from chunk
 
@@ -610,6 +609,10 @@ def _outcomes(outcomes: Iterator[tuple[int, Any, Any]], return_exceptions: bool)
             yield exception_of(failure)
         else:
             raise exception_of(failure)
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def _label(stages: tuple[tuple[StageKind, Callable[..., Any]], ...]) -> str:

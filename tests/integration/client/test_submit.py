@@ -5,9 +5,12 @@ import concurrent.futures
 import functools
 import operator
 import os
+import subprocess
+import sys
 import time
 import warnings
 
+import psutil
 import pytest
 
 from fallow import AsyncGrid, Closed, Future, Grid, GridExecutor, PicklingFailed
@@ -66,17 +69,26 @@ def test_as_completed_of_the_standard_library(grid):
     assert found == {2 * i for i in range(50)}
 
 
-def test_cancel_stops_a_running_task(grid, tmp_path):
-    def run():
-        (tmp_path / "began").touch()
-        time.sleep(600)
+def record_pid_and_sleep(path):
+    path.with_suffix(".new").write_text(str(os.getpid()))
+    path.with_suffix(".new").rename(path)
+    time.sleep(600)
 
-    future = grid.submit(run)
-    wait_for((tmp_path / "began").exists)
+
+def running(path):
+    """The process that a task runs in, once it runs."""
+    wait_for(path.exists)
+    return psutil.Process(int(path.read_text()))
+
+
+def test_cancel_stops_a_running_task(grid, tmp_path):
+    future = grid.submit(record_pid_and_sleep, tmp_path / "pid")
+    slot = running(tmp_path / "pid")
     assert future.cancel()
     with pytest.raises(concurrent.futures.CancelledError):
         future.result(5)
-    futures = [grid.submit(double, i) for i in range(4)]  # the slot is free again
+    slot.wait(20)
+    futures = [grid.submit(double, i) for i in range(4)]
     assert [each.result(30) for each in futures] == [0, 2, 4, 6]
 
 
@@ -130,6 +142,60 @@ def test_the_executor_adapter(grid):
     assert grid.submit(double, 1).result(30) == 2  # the grid is not the executor's
 
 
+def test_an_executor_that_is_shut_down_without_waiting_finishes_its_tasks(grid, tmp_path):
+    executor = GridExecutor(grid)
+    go = tmp_path / "go"
+    futures = [executor.submit(wait_for, go.exists) for _ in range(4)]
+    executor.shutdown(wait=False)
+    assert not any(future.done() for future in futures)
+    go.touch()
+    assert [future.result(30) for future in futures] == [None] * 4
+
+
+def test_an_executor_can_cancel_what_is_left_running_tasks_too(grid, tmp_path):
+    executor = GridExecutor(grid)
+    futures = [executor.submit(record_pid_and_sleep, tmp_path / "pid")]
+    slot = running(tmp_path / "pid")
+    futures += [executor.submit(time.sleep, 600) for _ in range(8)]
+    executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    slot.wait(20)
+
+
+def test_the_timeout_of_an_executors_map_counts_from_the_call(grid, tmp_path):
+    go = tmp_path / "go"
+    results = GridExecutor(grid).map(wait_for, [go.exists], timeout=0.01)
+    began = time.monotonic()
+    wait_for(lambda: time.monotonic() - began > 0.01)
+    with pytest.raises(TimeoutError, match=r"within 0\.0 s"):
+        next(results)
+    go.touch()
+
+
+@pytest.mark.parametrize("ending", ["", "del executor", "executor.shutdown(wait=False)"])
+@pytest.mark.parametrize("grid", ["", "Grid(slots=2)", "Grid(state=sys.argv[1], slots=2)"])
+def test_the_interpreters_exit_waits_for_an_executors_tasks(tmp_path, grid, ending, no_orphans):
+    program = f"""
+import pathlib, sys, time
+from fallow import Grid, GridExecutor
+executor = GridExecutor({grid})
+path = pathlib.Path(sys.argv[1])
+path.mkdir(exist_ok=True)
+for index in range(20):
+    executor.submit(lambda index=index: time.sleep(0.01) or (path / f"ran-{{index}}").touch())
+{ending}
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "state")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    assert len(list(tmp_path.glob("state/ran-*"))) == 20
+
+
 def test_the_async_face():
     async def main():
         async with AsyncGrid(slots=2) as grid:
@@ -152,6 +218,12 @@ def test_the_async_face():
             assert await job.wait(30)
             assert (await job.progress()).settled == 10
             assert [node.info.slots for node in await grid.nodes()] == [2]
+            hurried = grid.options(timeout=0.2)
+            with pytest.raises(TimeoutError):
+                await hurried.submit(time.sleep, 60)
+            with pytest.raises(TimeoutError):
+                await hurried.map(time.sleep, [60])
+            assert await hurried.options(timeout=None).submit(double, 2) == 4
 
     asyncio.run(main())
 
