@@ -63,6 +63,17 @@ Every refusal has a status of 400 or more and this body, on every route:
 | --- | --- | --- |
 """
 
+METRICS_INTRO = """\
+## `GET /metrics`
+
+**Read metrics.** The hub's figures as text for Prometheus, with the token of any user or admin. Beside those below there are
+`process_cpu_seconds_total`, `process_resident_memory_bytes` and the other usual figures of a process, on Linux. Those that count
+(`_total`, `_count`, `_sum`) begin anew when the hub starts.
+
+| metric | meaning |
+| --- | --- |
+"""
+
 ADVICE = {
     "bad_request": "fix the request: it can never work as it is",
     "denied": "send a valid token",
@@ -156,12 +167,15 @@ def rest_document() -> dict[str, Any]:
 
 def rest_reference() -> str:
     """Return the page of all routes with their parameters and bodies."""
+    from fallow.hub.web.metrics import ABOUT
+
     document = rest_document()
     pages = [REST_INTRO + "\n".join(_error_rows()) + "\n"]
     for path, item in document["paths"].items():
         pages += [
             _route_page(method, path, operation) for method, operation in item.items() if isinstance(operation, dict)
         ]
+    pages += [METRICS_INTRO + "\n".join(f"| `{name}` | {about} |" for name, about in ABOUT.items()) + "\n"]
     pages.append("## Bodies\n")
     pages += [_schema_page(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
     return "\n".join(pages)

@@ -105,6 +105,10 @@ class BlobStore(Protocol):
         """Return the room left on the local filesystem."""
         ...
 
+    def local_bytes(self) -> int:
+        """Return the size of all blobs on the local filesystem; looks at every file."""
+        ...
+
 
 def check_digest(text: str) -> Digest:
     """Return `text` if it is a digest; raises BadRequest otherwise, so that it can never lead out of a folder."""
@@ -205,6 +209,13 @@ class LocalBlobs:
     def free_bytes(self) -> int:
         self._make(self._folder)
         return shutil.disk_usage(self._folder).free
+
+    def local_bytes(self) -> int:
+        total = 0
+        for path in self._blobs.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.lstat().st_size
+        return total
 
     def has_durably(self, digest: Digest) -> bool:
         """Return whether the blob is there; another thread may have published it just now, so its name is synced."""

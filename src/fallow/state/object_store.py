@@ -133,6 +133,9 @@ class ObjectStoreBlobs:
     def free_bytes(self) -> int:
         return self._cache.free_bytes()
 
+    def local_bytes(self) -> int:
+        return self._cache.local_bytes()
+
     def upload(self, digest: Digest) -> None:
         """Send a cached blob to the store, which makes it durable."""
         path = self._cache.path(digest)

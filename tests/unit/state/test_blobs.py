@@ -234,6 +234,14 @@ def test_free_bytes(blobs, tmp_path):
     assert 0 < blobs.free_bytes() < 1 << 60
 
 
+def test_local_bytes(blobs):
+    assert blobs.local_bytes() == 0
+    kept = [blobs.keep_bytes(data) for data in (b"one", b"three", b"")]
+    assert blobs.local_bytes() == 8
+    blobs.delete(kept[0])
+    assert blobs.local_bytes() == 5
+
+
 def test_blobs_are_read_only_files_found_by_the_next_process(tmp_path):
     digest = LocalBlobs(tmp_path).keep_bytes(b"data")
     path = LocalBlobs(tmp_path).path(digest)

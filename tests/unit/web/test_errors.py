@@ -25,6 +25,7 @@ ROUTES = [
     ("GET", "/api/v1/events"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/live"),
+    ("GET", "/metrics"),
     ("GET", "/jobs/x/live"),
     ("POST", "/jobs/x/cancel"),
 ]

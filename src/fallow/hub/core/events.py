@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from itertools import takewhile
 
+from fallow.hub.core.tally import Tally
 from fallow.model.events import Event, Stamped
 
 KEPT_EVENTS = 4096
@@ -15,6 +16,7 @@ class EventBoard:
     """Bounded and lossy by design: the database is the truth, events only tell of it."""
 
     def __init__(self) -> None:
+        self.tally = Tally()
         self._kept: deque[Stamped] = deque(maxlen=KEPT_EVENTS)
         self._number = 0
         self._waiters: set[asyncio.Future[None]] = set()
@@ -22,6 +24,7 @@ class EventBoard:
     def post(self, event: Event, at: float) -> None:
         """Add an event; at: Unix time in seconds."""
         self._number += 1
+        self.tally.add(event)
         self._kept.append(Stamped(self._number, at, event))
         if self._waiters:
             for waiter in self._waiters:

@@ -6,6 +6,7 @@ meanwhile (group commit). Without, they are applied at once on the event loop.
 
 import asyncio
 import errno
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,6 +38,9 @@ class Journal:
         """Nothing is committed any more: a commit was refused, or the journal has stopped."""
         self.commits = 0
         """Groups committed since start, for metrics."""
+        self.commit_s = 0.0
+        """How long that took, from handing each group over to its being durable."""
+        self._began_mono = 0.0
 
     def start(self) -> None:
         """Begin, or begin anew after a failure: what was not committed is gone."""
@@ -92,6 +96,7 @@ class Journal:
             return
         changes, self._changes = self._changes, []
         callbacks, self._callbacks = self._callbacks, []
+        self._began_mono = time.monotonic()
         if self._writer is not None and changes:
             self._is_committing = True
             commit = self._loop.run_in_executor(self._writer, self._state.commit, changes)
@@ -116,6 +121,7 @@ class Journal:
 
     def _succeed(self, callbacks: list[Callable[[], None]]) -> None:
         self.commits += 1
+        self.commit_s += time.monotonic() - self._began_mono
         for callback in callbacks:
             callback()
 

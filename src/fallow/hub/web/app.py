@@ -14,6 +14,7 @@ from fallow.hub.core.hub import Hub
 from fallow.hub.web.auth import provide_token, requires_token
 from fallow.hub.web.errors import on_bug, on_fallow_error, on_http_error
 from fallow.hub.web.headers import with_security
+from fallow.hub.web.metrics import BlobSizes, metrics
 from fallow.hub.web.openapi import api_router, openapi_document
 from fallow.hub.web.overview import Meter
 from fallow.hub.web.pages import pages_router
@@ -80,6 +81,7 @@ def _litestar(hub: Hub, settings: WebSettings, streams: Streams) -> Litestar:
         [
             healthz,
             openapi_json,
+            metrics,
             api_router(),
             pages_router(),
             create_static_files_router("/static", directories=[STATIC], include_in_schema=False),
@@ -91,7 +93,14 @@ def _litestar(hub: Hub, settings: WebSettings, streams: Streams) -> Litestar:
             "token": Provide(provide_token, sync_to_thread=False),
         },
         exception_handlers={FallowError: on_fallow_error, HTTPException: on_http_error, Exception: on_bug},
-        state=State({"hub": hub, "sessions": Sessions(settings.sessions, settings.signed_in_s), "meter": Meter()}),
+        state=State(
+            {
+                "hub": hub,
+                "sessions": Sessions(settings.sessions, settings.signed_in_s),
+                "meter": Meter(),
+                "blob_sizes": BlobSizes(),
+            }
+        ),
         request_max_body_size=settings.body_bytes,
         openapi_config=None,
         logging_config=None,
