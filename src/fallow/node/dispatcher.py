@@ -78,9 +78,7 @@ class Dispatcher:
         self._asked: dict[tuple[JobId, int], float] = {}
         self._preparing: set[asyncio.Task[None]] = set()
         self._seen: dict[Slot, tuple[int, float]] = {}
-        self.pool = SlotPool(
-            settings, self, self._results_folder, settings.folder / "slots" if settings.spool else None
-        )
+        self.pool = SlotPool(settings, self, self._results_folder, settings.folder / "slots")
         self._enforcer = Enforcer(self.pool, self._queue)
 
     def open(self) -> None:
@@ -499,12 +497,15 @@ class Dispatcher:
                 slot.pages.discard(batch.last_of_page)
                 slot.forgets.append(job.forget_message(batch.last_of_page))
 
-    def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, str]]) -> None:
+    def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, bytes]]) -> None:
         if slot.batches:
-            slot.last_job = slot.batches[0].job
-        if slot.last_job is not None:
-            name = self._settings.name
-            self._owner.printed(slot.last_job, [LogEntry(index, text, name) for index, text in entries])
+            slot.printing = slot.batches[0]
+        batch = slot.printing
+        if batch is not None:
+            kept = [(index, batch.bounded_output(index, data)) for index, data in entries]
+            logged = [LogEntry(i, data.decode("utf-8", "replace"), self._settings.name) for i, data in kept if data]
+            if logged:
+                self._owner.printed(batch.job, logged)
 
     def slot_died(self, slot: Slot, exit_code: int | None, signal_name: str | None) -> None:
         """Blame the task that it was on, unless the death was ours; put the others back."""

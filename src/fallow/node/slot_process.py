@@ -19,8 +19,8 @@ from fallow.slot.protocol import (
     DONE,
     GAVE,
     HEADER,
+    LAST,
     MAX_BODY_BYTES,
-    MAX_PRINTED_BYTES,
     PRINTED,
     PRINTED_ENTRY,
     READY,
@@ -47,7 +47,7 @@ class SlotOwner(Protocol):
         """Answer to `cut`: run `number`, the last that has begun, ends at index `at`; what was sent later is dropped."""
         ...
 
-    def slot_printed(self, slot: "SlotProcess", entries: Sequence[tuple[int, str]]) -> None: ...
+    def slot_printed(self, slot: "SlotProcess", entries: Sequence[tuple[int, bytes]]) -> None: ...
 
     def slot_faulty(self, slot: "SlotProcess") -> None:
         """A task has written into our pipe: nothing in it can be trusted any more."""
@@ -68,8 +68,6 @@ class SlotProcess:
         self.is_dead = False
         self.is_killed = False
         self.peak_memory_bytes: int | None = None
-        self.last_index = -1
-        """The task last seen running: output that comes late is its."""
         self._owner = owner
         self._channel = open_channel(channel, self)
         self._mapped: mmap.mmap | None = None
@@ -78,7 +76,6 @@ class SlotProcess:
         self._inbox = bytearray()
         self._tail = b""
         self._tail_index = -1
-        self._noise_bytes = 0
 
     @property
     def pid(self) -> int:
@@ -196,7 +193,8 @@ class SlotProcess:
             at = stop
             if kind == DONE:
                 self._channel.drain_noise()
-                self.last_index = b - 1
+                if a <= self._tail_index < b:  # a task of another job may have the same index
+                    self._tail, self._tail_index = b"", -1
                 self._owner.slot_done(self, key, (a, b, c, d), body)
             elif kind == PRINTED:
                 self._printed(body)
@@ -217,25 +215,19 @@ class SlotProcess:
             text = bytes(body[at : at + length])
             at += length
             self._keep_tail(index, text)
-            entries.append((index, text.decode("utf-8", "replace")))
+            entries.append((index, text))
         self._owner.slot_printed(self, entries)
 
     def channel_noise(self, text: bytes) -> None:
         """Take it as output of the running task."""
         index = self.running_index
-        if index < 0:
-            index = self.last_index
-        if index < 0:
-            self._keep_tail(-1, text)  # why it can't start, perhaps
-            return
-        if index != self._tail_index:
-            self._noise_bytes = 0
-        self._keep_tail(index, text)
-        self._noise_bytes += len(text)
-        if self._noise_bytes <= MAX_PRINTED_BYTES:
-            self._owner.slot_printed(self, [(index, text.decode("utf-8", "replace"))])
+        if index < 0:  # it comes late
+            index = self._counter[LAST] - 1
+        self._keep_tail(index, text)  # at -1: why it can't start, perhaps
+        if index >= 0:
+            self._owner.slot_printed(self, [(index, text)])
 
     def _keep_tail(self, index: int, text: bytes) -> None:
         if index != self._tail_index:
-            self._tail, self._tail_index, self._noise_bytes = b"", index, 0
+            self._tail, self._tail_index = b"", index
         self._tail = (self._tail + text)[-TAIL_BYTES:]

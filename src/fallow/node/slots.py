@@ -12,6 +12,7 @@ from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.node import platform
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_process import SlotProcess
+from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 30.0
@@ -47,6 +48,16 @@ class Batch:
         """Number of the input page, if it is a large one that this batch ends."""
         self.cancelled = False
         """Some of its tasks were cancelled: the slot is killed if it comes to one."""
+        self._output_bytes: dict[int, int] = {}
+
+    def bounded_output(self, index: int, data: bytes) -> bytes:
+        """Return what is kept of a task's output, whichever way it came, with a note where it is cut."""
+        used = self._output_bytes.get(index, 0)
+        self._output_bytes[index] = used + len(data)
+        room = MAX_PRINTED_BYTES - used
+        if len(data) <= room:
+            return data
+        return data[:room] + CUT_NOTE if room >= 0 else b""
 
 
 class Slot:
@@ -64,8 +75,8 @@ class Slot:
         self.sources: dict[str, Digest] = {}
         self.forgets: list[bytes] = []
         """Messages that go with the next batch."""
-        self.last_job: JobId | None = None
-        """What late output belongs to."""
+        self.printing: Batch | None = None
+        """What output belongs to, also if it comes late."""
         self.end_reason: EndReason | None = None
         self.end_index = -1
         self.timer: asyncio.TimerHandle | None = None
@@ -100,7 +111,7 @@ class PoolOwner(Protocol):
 
     def slot_gave(self, slot: Slot, number: int, at: int) -> None: ...
 
-    def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, str]]) -> None: ...
+    def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, bytes]]) -> None: ...
 
     def slot_died(self, slot: Slot, exit_code: int | None, signal_name: str | None) -> None: ...
 
@@ -112,7 +123,7 @@ class PoolOwner(Protocol):
 class SlotPool:
     """Keeps `settings.slots` processes alive."""
 
-    def __init__(self, settings: NodeSettings, owner: PoolOwner, folder: Path, pid_file: Path | None) -> None:
+    def __init__(self, settings: NodeSettings, owner: PoolOwner, folder: Path, pid_file: Path) -> None:
         """folder: for results and counters. pid_file: lists the slots for whoever cleans up after a killed agent."""
         self._settings = settings
         self._owner = owner
@@ -130,7 +141,7 @@ class SlotPool:
 
     def open(self) -> None:
         """End what an earlier agent left behind, and start all slots."""
-        if self._pid_file is not None and self._pid_file.exists():
+        if self._pid_file.exists():
             ended = platform.end_leftovers(_read_pids(self._pid_file))
             if ended:
                 _log.info("ended slots of an earlier agent", slots=ended)
@@ -152,8 +163,7 @@ class SlotPool:
                 slot.timer.cancel()
         for slot in slots:
             slot.process.close()
-        if self._pid_file is not None:
-            self._pid_file.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
 
     def recycle(self, slot: Slot, cores: int) -> None:
         """Replace an idle slot by one whose libraries use that many threads and that has loaded nothing."""
@@ -170,9 +180,8 @@ class SlotPool:
             self._start_failed(cores, str(error))
             return
         self._slots[process] = Slot(process)
-        if self._pid_file is not None:
-            self._started[process.pid] = platform.start_time(process.pid) or 0.0
-            self._write_pids()
+        self._started[process.pid] = platform.start_time(process.pid) or 0.0
+        self._write_pids()
 
     def _start_failed(self, cores: int, reason: str) -> None:
         self._failures += 1
@@ -189,7 +198,6 @@ class SlotPool:
         self._timers.add(timer)
 
     def _write_pids(self) -> None:
-        assert self._pid_file is not None
         self._pid_file.write_text("".join(f"{pid} {started}\n" for pid, started in self._started.items()))
 
     # --- what slots say ---
@@ -206,7 +214,7 @@ class SlotPool:
     def slot_gave(self, process: SlotProcess, number: int, at: int) -> None:
         self._owner.slot_gave(self._slots[process], number, at)
 
-    def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, str]]) -> None:
+    def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, bytes]]) -> None:
         self._owner.slot_printed(self._slots[process], entries)
 
     def slot_faulty(self, process: SlotProcess) -> None:

@@ -27,6 +27,7 @@ from fallow.slot.protocol import (
     FORGET,
     GAVE,
     HEADER,
+    LAST,
     LOAD,
     PAGE,
     PRINTED,
@@ -134,6 +135,7 @@ class Slot:
         # Loading functions and inputs is user code too: if it crashes, the first task is to blame.
         self._counter[STARTED_NS] = 0
         self._counter[RUNNING] = start + 1
+        self._output.begin()
         job = self._jobs[key]
         turn, lock = self._turn, self._batch_lock
         batch = Batch(start)
@@ -166,6 +168,7 @@ class Slot:
             with lock:
                 self._running = None
                 self._fail_rest(key, batch.rest(), turn.end(), error)
+        self._counter[LAST] = self._counter[RUNNING]
         self._counter[RUNNING] = 0
 
     def _finish(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fallow.slot.protocol import MAX_PRINTED_BYTES, PRINTED_ENTRY, RUNNING
+from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES, PRINTED_ENTRY, RUNNING
 
 FLUSH_BYTES = 8 * 1024
 """Unsent output is sent from this size on, even without a line's end."""
@@ -17,7 +17,6 @@ FREE_FLUSHES = 20
 """Lines sent at once (so that they are there if the task crashes the slot), until a task proves to be talkative …"""
 FLUSHES_PER_S = 200.0
 """… then this many a second; the rest is grouped. A print in each of a million tasks stays cheap."""
-CUT = "\n[output cut at 64 KiB]\n"
 
 
 class Output:
@@ -47,7 +46,7 @@ class Output:
             if index < 0 or room <= 0:
                 return
             if len(data) > room:
-                data = data[:room] + CUT.encode()
+                data = data[:room] + CUT_NOTE
             if self._entries and self._entries[-1][0] == index:
                 self._entries[-1][1].append(data)
             else:
@@ -55,6 +54,10 @@ class Output:
             self._unsent_bytes += len(data)
             if self._unsent_bytes >= FLUSH_BYTES:
                 self.flush()
+
+    def begin(self) -> None:
+        """A run begins: its first task may have the index of the last one, in another job."""
+        self._task_bytes = 0
 
     def line_ended(self) -> None:
         """Send, unless that was done too often lately."""

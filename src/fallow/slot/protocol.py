@@ -29,8 +29,8 @@ Everything in JSON, because the agent must not unpickle (or unmarshal) what user
 
 Shared counter: a file of COUNTER_BYTES that both map, native u64. Cell RUNNING holds the index of the task that runs plus
 one (0: none); cell STARTED_NS the monotonic clock when it began, for jobs with a timeout (0: no task has begun, the
-slot loads the function or inputs). So the agent knows which task
-a dead slot was on, without a message per task.
+slot loads the function or inputs); cell LAST, between two runs, the index of the last task that ran plus one. So the
+agent knows which task a dead slot was on, and whose output it reads, without a message per task.
 """
 
 import struct
@@ -45,10 +45,11 @@ PRINTED_ENTRY = struct.Struct("<qI")
 
 COUNTER_BYTES = 64
 """A cache line."""
-RUNNING, STARTED_NS = 0, 1
+RUNNING, STARTED_NS, LAST = 0, 1, 2
 
 MAX_BODY_BYTES = 8 << 20
 """No message is longer: pages over 960 KiB go by path, and failures are bounded per page."""
 
 MAX_PRINTED_BYTES = 64 * 1024
-"""Output kept per task."""
+"""Output kept per task, of what it prints and what it writes to fd 1 and 2 together."""
+CUT_NOTE = b"\n[output cut at 64 KiB]\n"

@@ -243,20 +243,48 @@ async def test_output_below_python_and_of_children_is_captured_too(hub):
     assert hub.values(spec) == {0: 0, 1: 1}
 
 
-async def test_output_of_a_task_is_bounded(hub):
-    def shout(x):
-        for _ in range(1000):
+@pytest.mark.parametrize("lines", [0, 30, 1000])
+async def test_output_of_a_task_is_bounded_whichever_way_it_comes(hub, lines):
+    def shout(x, lines=lines):
+        for _ in range(lines):
             print("y" * 1000)
         os.write(1, b"z" * 1_000_000)
+        for _ in range(lines):
+            print("y" * 1000)
         return x
 
-    spec = hub.job(["map"], [shout], range(1))
+    spec, last = (hub.job(["map"], [function], range(1)) for function in (shout, print))
     async with hub.node():
-        await hub.run(spec, 1)
-        await hub.until(lambda: hub.printed(spec))
+        for job in (spec, last):
+            await hub.run(job, 1)
+        await hub.until(lambda: hub.printed(last))
     text = hub.printed(spec)[0]
-    assert "[output cut at 64 KiB]" in text
-    assert len(text) < 200_000
+    assert text.count("[output cut at 64 KiB]") == 1
+    assert len(text) == 65_536 + len("\n[output cut at 64 KiB]\n")
+
+
+async def test_output_of_another_jobs_task_of_the_same_index_does_not_count(hub):
+    def talk(x):
+        print("p" * 30_000)
+        os.write(1, b"n" * 30_000)
+
+    specs = [hub.job(["map"], [talk], range(1)) for _ in range(4)]
+    async with hub.node():
+        for spec in specs:
+            await hub.run(spec, 1)
+        lengths = lambda: [len(hub.printed(spec).get(0, "")) for spec in specs]  # noqa: E731
+        await hub.until(lambda: lengths() == [60_001] * 4, lengths)
+
+
+async def test_a_crash_report_shows_nothing_of_another_jobs_output(hub):
+    talk = hub.job(["map"], [lambda x: print("somebody's secret")], range(1))
+    crash = hub.job(["map"], [lambda x: os._exit(3)], range(1))
+    async with hub.node():
+        for spec in (talk, crash):
+            await hub.run(spec, 1)
+    failure = hub.failures(crash)[0]
+    assert failure.kind == "crashed"
+    assert "secret" not in str(failure)
 
 
 async def test_printing_threads_do_not_disturb_the_protocol(hub):

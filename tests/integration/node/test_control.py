@@ -34,6 +34,7 @@ from fallow.model.ranges import RangeSet
 from fallow.model.requirements import Requirements
 from fallow.node import agent as agent_module
 from fallow.node.agent import Agent
+from fallow.scheduler.settings import SchedulerSettings
 
 pytestmark = pytest.mark.slow
 OVER_ALL_CHANNELS = True
@@ -171,6 +172,19 @@ async def test_heartbeats_name_running_tasks_and_leases(hub, tmp_path):
         await hub.finish(spec, 3)
 
 
+async def test_an_idle_node_beats_at_an_interval_of_its_own(hub):
+    hub.welcome = Welcome(1, 1, "test", heartbeat_s=1000, idle_heartbeat_s=0.02)
+    async with hub.node():
+        beats = await hub.until(lambda: len(hub.all(Beat)) >= 5 and hub.all(Beat))
+        assert all(beat == Beat((), ()) for beat in beats)
+
+
+def test_nodes_beat_as_often_as_the_scheduler_expects():
+    told, expected = Welcome(1, 1, "test"), SchedulerSettings()
+    assert (told.heartbeat_s, told.idle_heartbeat_s) == (expected.heartbeat_s, expected.idle_heartbeat_s) == (5.0, 30.0)
+    assert expected.missed_beats == 3
+
+
 async def test_after_a_reconnect_results_come_first_then_the_leases(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(agent_module, "FIRST_BACKOFF_S", 0.01)
     wait, door = gate(tmp_path)
@@ -284,6 +298,39 @@ async def test_a_large_result_waits_for_room_at_the_hub(hub, monkeypatch):
     assert len(refused) == 3
 
 
+async def test_attempts_to_connect_come_at_doubled_and_jittered_intervals(hub, monkeypatch):
+    waits, spans = [], []
+    wait_for = asyncio.wait_for
+
+    async def brief(work, timeout):
+        waits.append(timeout)
+        return await wait_for(work, timeout * 1e-4)
+
+    def middle(low, high):
+        spans.append((low, high))
+        return 1.0
+
+    monkeypatch.setattr(agent_module.asyncio, "wait_for", brief)
+    monkeypatch.setattr(agent_module.random, "uniform", middle)
+    hub.is_up = False
+    agent = Agent(hub.settings(), hub.connect)
+    running = asyncio.create_task(agent.run())
+    try:
+        await hub.until(lambda: len(waits) >= 10, lambda: waits)
+        assert waits[:10] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0])
+        assert set(spans) == {(0.5, 1.5)}
+        hub.is_up = True
+        await hub.until(lambda: agent._is_welcome)
+        hub.is_up = False
+        waits.clear()
+        hub.cut()
+        await hub.until(lambda: len(waits) >= 4, lambda: waits)
+        assert waits[1:4] == pytest.approx([0.2, 0.4, 0.8])  # the first is for the link to close
+    finally:
+        await agent.stop()
+        await running
+
+
 async def test_a_refused_token_is_not_tried_again(hub):
     async def refuse():
         raise Denied
@@ -301,6 +348,21 @@ async def test_a_refused_hello_says_why(hub):
     hub.send(Refused("bad_request", "this node speaks protocol 1, the hub 2"))
     with pytest.raises(BadRequest, match="protocol"):
         await running
+
+
+async def test_ctrl_c_in_the_agents_terminal_disturbs_no_task(hub, tmp_path):
+    wait, door = gate(tmp_path)
+    spec = hub.job(["map"], [wait], range(2))
+    async with hub.node():
+        hub.grant(spec, 0, 2)
+        await hub.until(lambda: begun(door, 0))
+        pid = hub.slots()[0].process.pid
+        os.kill(pid, signal.SIGINT)
+        door.touch()
+        await hub.finish(spec, 2)
+        assert hub.slots()[0].process.pid == pid
+    assert hub.values(spec) == {0: 0, 1: 1}
+    assert not hub.all(TaskBroke)
 
 
 async def test_two_agents_do_not_share_a_folder(hub):
@@ -443,7 +505,44 @@ async def test_after_kill_9_nothing_is_left_running_and_results_come_from_the_sp
         await hub.until(lambda: not list((tmp_path / "node" / "spool").iterdir()))
 
 
-async def test_a_starting_agent_ends_what_its_predecessor_left(hub, tmp_path):
+FORKING_AGENT = """
+import asyncio, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from conftest import Hub
+
+async def main():
+    hub = Hub(Path(sys.argv[1]))
+    async with hub.node():
+        await hub.slots_ready()
+        fork = os.fork()
+        if fork == 0:
+            signal.pause()
+        print(hub.slots()[0].process.pid, fork, flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+def test_slots_end_with_their_agent_even_if_a_fork_of_it_holds_their_pipes(tmp_path):
+    here = str(Path(__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKING_AGENT, str(tmp_path), here], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        slot, fork = (psutil.Process(int(pid)) for pid in process.stdout.readline().split())
+        process.send_signal(signal.SIGKILL)
+    try:
+        assert slot.wait(10) is None  # not our child: its code is unknown
+        assert fork.is_running()
+    finally:
+        fork.kill()
+
+
+@pytest.mark.parametrize("spool", [True, False])
+async def test_a_starting_agent_ends_what_its_predecessor_left(hub, tmp_path, spool):
     (tmp_path / "node").mkdir()
     orphan = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -454,7 +553,7 @@ async def test_a_starting_agent_ends_what_its_predecessor_left(hub, tmp_path):
         results = tmp_path / "node" / "results"
         results.mkdir()
         (results / "left-over").write_text("x")
-        async with hub.node():
+        async with hub.node(spool=spool):
             assert not psutil.pid_exists(orphan.pid)
             assert stranger.poll() is None
             assert not (results / "left-over").exists()
