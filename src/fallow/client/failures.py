@@ -37,7 +37,7 @@ def exception_of(failure: Failure) -> BaseException:
     if error is None:
         cls = _BY_KIND.get(failure.kind, TaskFailed)
         message = failure.message if cls is not TaskFailed else f"{failure.type_name}: {failure.message}"
-        error = cls(message or failure.kind)
+        error = cls(message)
     text = failure.traceback or failure.output
     if text:
         error.__cause__ = RemoteTraceback(text)

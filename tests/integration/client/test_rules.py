@@ -8,8 +8,9 @@ import time
 import pytest
 
 from fallow import Grid, InputEnded
-from fallow.client import stream
+from fallow.client import readers, stream
 from fallow.client.session import ClientSession
+from fallow.model.job import ResultsOf
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,46 @@ def test_one_function_has_one_open_job_per_set_of_options(grid):
     fresh = [info.spec for info in grid.jobs() if info.spec.id not in before]
     assert sorted(spec.priority for spec in fresh) == [0, 3]
     assert {spec.stages for spec in fresh} == {("call",)}
+
+
+def test_a_lambda_that_is_submitted_again_has_one_open_job():
+    negate = lambda x: -x  # noqa: E731 -- the same object each time
+    with Grid(slots=2) as grid:
+        futures = [grid.submit(negate, i) for i in range(50)]
+        assert [future.result(30) for future in futures] == [-i for i in range(50)]
+        found = [(info.spec.stages, info.progress.accepted) for info in grid.jobs()]
+    assert sorted(found) == [(("apply",), 1), (("call",), 49)]  # the first might have been the only one
+
+
+def test_the_inputs_of_a_later_chain_are_its_parents_results(grid):
+    parent = grid.map(square, range(10))
+    assert parent.wait(30)
+    child = parent.map(str)
+    assert child.result(30) == [str(x * x) for x in range(10)]
+    assert child.info().spec.inputs == ResultsOf(parent.id)
+
+
+def test_threads_are_woken_once_for_each_page(grid):
+    pages, woken = [], []
+    job = grid.map(square, range(20_000))
+    job._demand()
+    state = job._state
+    job.wait(30)
+    on_pages = readers.OrderedReader.on_pages
+    notify_all = state.condition.notify_all
+
+    class Reader(readers.OrderedReader):
+        def on_pages(self, found, blobs):
+            before = len(woken)
+            on_pages(self, found, blobs)
+            pages.append((len(found), len(woken) - before))
+
+    state.condition.notify_all = lambda: woken.append(1) or notify_all()
+    assert [value for chunk in job._chunks(Reader, return_exceptions=False, deadline=None) for value in chunk] == [
+        x * x for x in range(20_000)
+    ]
+    assert pages
+    assert {count for _, count in pages} == {1}
 
 
 def test_functions_without_a_name_share_one_job(grid):
@@ -147,6 +188,16 @@ def test_a_job_waiting_for_a_node_that_never_comes_says_why(grid, caplog):
     job.cancel()
 
 
+def test_a_call_waiting_for_a_python_that_no_node_has_says_why(grid, caplog):
+    with caplog.at_level(logging.WARNING, logger="fallow"):
+        future = grid.options(requires={"python": "3.99"}).submit(square, 1)
+        wait_for(
+            lambda: any("square is waiting" in record.getMessage() for record in caplog.records), lambda: caplog.text
+        )
+    assert "3.99" in caplog.text
+    assert future.cancel()
+
+
 def test_results_of_a_job_can_be_read_by_many_threads(grid):
     job = grid.map(square, range(5000))
     found = []
@@ -159,8 +210,6 @@ def test_results_of_a_job_can_be_read_by_many_threads(grid):
 
 
 def test_more_results_than_a_readers_credit(grid, monkeypatch):
-    from fallow.client import readers
-
     monkeypatch.setattr(readers, "CREDIT_BYTES", 100_000)
     monkeypatch.setattr("fallow.client.job.CREDIT_BYTES", 100_000)
     job = grid.map(lambda x: bytes(10_000) + bytes([x % 256]), range(300))

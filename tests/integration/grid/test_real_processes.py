@@ -62,6 +62,22 @@ def test_named_jobs_are_found_from_another_process(real_grid):
         grid.job("never made")
 
 
+def test_leaving_ends_unnamed_jobs_at_once(real_grid, until):
+    real_grid.start_hub()
+    real_grid.start_node()
+    client = real_grid.client()
+    job = client.map(time.sleep, [600] * 3)
+    job._demand()
+    kept = client.map(square, range(3), name="kept")
+
+    def jobs():
+        return {each["id"] for each in real_grid.api("jobs").json()["jobs"]}
+
+    until(lambda: job.id in jobs(), jobs)
+    client.close()
+    until(lambda: jobs() == {kept.id}, jobs)  # waits for less than the 60 s that a session which is lost has
+
+
 def test_a_killed_hub_loses_nothing_and_everybody_comes_back(real_grid, until):
     real_grid.start_hub()
     real_grid.start_node("one", 1)
