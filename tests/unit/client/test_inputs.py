@@ -1,10 +1,12 @@
 """Inputs become pages: of the right size, in order, lazily, with the faulty item named."""
 
+import os
 import threading
+import time
 
 import pytest
 
-from fallow.client.inputs import PAGE_ITEMS, WINDOW_ITEMS, Gate, cut
+from fallow.client.inputs import IN_FLIGHT_BYTES, PAGE_BYTES, PAGE_ITEMS, WINDOW_ITEMS, Gate, cut
 from fallow.link.codec import encode_frame
 from fallow.link.frames import AddInput
 from fallow.model.errors import PicklingFailed, TooLarge
@@ -53,6 +55,18 @@ def test_an_item_that_refers_to_too_much_is_named():
         list(cut(items, 2))
 
 
+@pytest.mark.parametrize("is_sized", [True, False])
+def test_pages_of_small_items_come_near_the_size_that_is_aimed_at(is_sized):
+    items = [os.urandom(1000) for _ in range(3000)]
+    found = list(cut(items, len(items))) if is_sized else list(cut(iter(items), None))
+    sizes = [page.size_bytes for page in found]
+    assert max(sizes) <= PAGE_BYTES * 1.05
+    assert max(sizes) >= PAGE_BYTES * 0.9
+    if is_sized:  # an iterator's pages also end when it is slow
+        assert min(sizes[3:-1]) >= PAGE_BYTES * 0.9
+    assert [item for page in found for item in items_of(page)] == items
+
+
 def test_an_iterator_is_pulled_no_further_than_the_page():
     pulled = []
 
@@ -95,6 +109,40 @@ def test_the_gate_holds_a_feeder_until_the_reader_comes_near():
     gate.consumed(1)
     assert passed.wait(5)
     thread.join()
+
+
+def test_the_gate_holds_a_feeder_while_too_many_bytes_are_not_acknowledged():
+    gate = Gate(is_windowed=False)
+    assert gate.passed(1, IN_FLIGHT_BYTES)
+    passed = threading.Event()
+
+    def feed():
+        gate.passed(2, 10)
+        passed.set()
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    wait_for_waiter(gate)
+    gate.consumed(1)  # what its reader does makes no difference
+    wait_for_waiter(gate)
+    assert not passed.is_set()
+    gate.accepted(1)
+    assert passed.wait(10)
+    thread.join()
+
+
+def test_the_gate_lets_pass_what_is_below_the_limit_and_one_page_of_any_size():
+    gate = Gate(is_windowed=False)
+    assert gate.passed(1, IN_FLIGHT_BYTES - 1)
+    assert gate.passed(2, 10 * IN_FLIGHT_BYTES)
+    gate.accepted(2)
+    assert gate.passed(3, 10 * IN_FLIGHT_BYTES)
+
+
+def wait_for_waiter(gate):
+    deadline = time.monotonic() + 10
+    while not gate._condition._waiters:
+        assert time.monotonic() < deadline, "nobody waits at the gate"
 
 
 def test_a_closed_gate_tells_the_feeder_to_stop():

@@ -60,6 +60,11 @@ def test_a_crashed_task_is_tried_on_the_same_node_if_it_is_the_only_one(bench):
     assert bench.ends == [("j", "done")]
 
 
+def test_a_task_that_crashes_each_time_runs_four_times_by_default(bench):
+    assert run_out(bench.node("a").job("j", 1)) == ["a"] * 4
+    assert [(each.kind, each.attempts) for each in bench.failures] == [("crashed", 4)]
+
+
 def test_the_record_of_a_crash_says_all_that_is_known(bench):
     bench.node("a").node("b").job("j", 1, max_retries=1)
     run_out(bench, signal="SIGSEGV", peak_memory_bytes=1_200_000_000, output="loading…\n")

@@ -1,0 +1,88 @@
+"""What waits in a link goes out in the right order: control frames together and first, then bulk, one at a time."""
+
+import asyncio
+
+import pytest
+
+from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder
+from fallow.link.frames import BlobChunk, Forget, ToNode
+from fallow.link.websocket import BULK_HIGH_WATER, _QueueingLink
+from fallow.model.ids import Digest, JobId
+
+
+class Link(_QueueingLink):
+    """Queues alone, with no connection behind them."""
+
+    def __init__(self):
+        super().__init__("test", FrameDecoder(ToNode))
+
+    def _wake(self):
+        pass
+
+    def messages(self):
+        """Return the frames of each message that would go out now."""
+        decoder, found = FrameDecoder(ToNode), []
+        while (message := self._next_message()) is not None:
+            assert len(message) <= MAX_MESSAGE_BYTES
+            found.append(decoder.decode(message))
+        return found
+
+
+@pytest.fixture
+def link():
+    return Link()
+
+
+def chunk(number, size=1000):
+    return BlobChunk(Digest("d" * 64), number, 10**9, bytes(size))
+
+
+def control(number, padding=""):
+    return Forget(JobId(f"{number:032x}{padding}"))
+
+
+def test_control_frames_overtake_bulk(link):
+    link.send(chunk(0), bulk=True)
+    link.send(chunk(1), bulk=True)
+    link.send(control(0))
+    link.send(control(1))
+    assert link.messages() == [[control(0), control(1)], [chunk(0)], [chunk(1)]]
+
+
+def test_a_control_frame_waits_for_one_bulk_frame_at_most(link):
+    decode = FrameDecoder(ToNode).decode
+    for number in range(3):
+        link.send(chunk(number), bulk=True)
+    assert decode(link._next_message()) == [chunk(0)]
+    link.send(control(0))
+    assert decode(link._next_message()) == [control(0)]
+    assert link.messages() == [[chunk(1)], [chunk(2)]]
+
+
+def test_control_frames_over_the_limit_of_a_message_go_in_several_and_still_first(link):
+    link.send(chunk(0), bulk=True)
+    sent = [control(number, "x" * 300_000) for number in range(7)]
+    for frame in sent:
+        link.send(frame)
+    *controls, last = link.messages()
+    assert [frame for message in controls for frame in message] == sent
+    assert [len(message) for message in controls] == [3, 3, 1]
+    assert last == [chunk(0)]
+
+
+def test_a_sender_of_bulk_is_held_back_while_too_much_waits(link):
+    async def main():
+        for number in range(BULK_HIGH_WATER):
+            assert link._room.is_set()
+            link.send(chunk(number), bulk=True)
+        for number in range(100):
+            link.send(control(number))
+        waiting = asyncio.create_task(link.drained())
+        await asyncio.sleep(0)
+        link._next_message()
+        await asyncio.sleep(0)
+        assert not waiting.done(), "control frames make no room"
+        link._next_message()
+        await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(main())
