@@ -26,6 +26,11 @@ WINDOW_ITEMS = 16 * PAGE_ITEMS
 IN_FLIGHT_BYTES = 16 << 20
 """Input bytes sent and not acknowledged; more wait in the feeder."""
 
+UNPICKLED = (
+    "It holds something that can't travel, such as an open file, a lock or a connection; pass what that is made from "
+    "(a path, an address), and open it in the function"
+)
+
 
 class Page(msgspec.Struct):
     """A page's bytes, in pieces, and what it refers to."""
@@ -112,8 +117,8 @@ def _blame(chunk: Sequence[Any], start: int, error: Exception) -> PicklingFailed
         try:
             pages.encode_list([item])
         except Exception as own:
-            return PicklingFailed(f"input {start + at}, a {type(item).__name__}, can't be pickled: {own}")
-    return PicklingFailed(f"inputs from {start} on can't be pickled together: {error}")
+            return PicklingFailed(f"input {start + at}, a {type(item).__name__}, can't be pickled: {own}. {UNPICKLED}")
+    return PicklingFailed(f"inputs from {start} on can't be pickled together: {error}. {UNPICKLED}")
 
 
 class Gate:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fallow.client.future import Future
-from fallow.client.inputs import check_refs
+from fallow.client.inputs import UNPICKLED, check_refs
 from fallow.client.options import Options
 from fallow.client.readers import WHOLE_JOB
 from fallow.client.result_page import ResultValues
@@ -78,7 +78,7 @@ class Stream:
             try:
                 data = dumps(item)
             except Exception as error:  # whatever an argument's pickling raises
-                raise PicklingFailed(f"the arguments of {self._name} can't be pickled: {error}") from error
+                raise PicklingFailed(self._explain_unpickled(item, error)) from error
         if len(data) > LARGE_CALL_BYTES:
             warnings.warn(
                 f"a call of {self._name} carries {len(data) / 1e6:.0f} MB; grid.put(obj) sends a large object once, "
@@ -106,6 +106,17 @@ class Stream:
             self._is_flushing = True
         self._core.engine.post(self._flush)
         return future
+
+    def _explain_unpickled(self, item: Any, error: Exception) -> str:
+        """Name the argument that is at fault, if one alone is."""
+        args, kwargs = item[-2:]
+        for name, value in [*((str(at), value) for at, value in enumerate(args)), *kwargs.items()]:
+            try:
+                dumps(value)
+            except Exception as own:
+                what = f"argument {name} of {self._name}, a {type(value).__name__},"
+                return f"{what} can't be pickled: {own}. {UNPICKLED}"
+        return f"a call of {self._name} can't be pickled: {error}. {UNPICKLED}"
 
     def cancel_task(self, index: int) -> None:
         """Stop one task, running or not."""

@@ -17,7 +17,8 @@ def encode_frame(frame: Any) -> bytes:
     data = _encoder.encode(frame)
     if len(data) > MAX_MESSAGE_BYTES - 8:
         raise TooLarge(
-            f"a {type(frame).__name__} frame of {len(data)} bytes is over the limit of {MAX_MESSAGE_BYTES} bytes"
+            f"a {type(frame).__name__} frame of {len(data)} bytes is over the limit of {MAX_MESSAGE_BYTES} bytes; "
+            "what is large has to travel as a blob (grid.put), or in several parts"
         )
     return data
 

@@ -249,6 +249,8 @@ async def dial(url: str, secret: str, kind: Kind, *, tls: ssl.SSLContext | None 
     except InvalidURI as error:
         raise BadRequest(f"{url!r} is not a hub's address; write it as http://host:7070 or https://host") from error
     except (OSError, TimeoutError, WebSocketException) as error:
-        raise Unavailable(f"no hub answers at {url}: {error or type(error).__name__}") from error
+        raise Unavailable(
+            f"no hub answers at {url}: {error or type(error).__name__}; is it running there, and can this computer reach it?"
+        ) from error
     assert isinstance(connection, _Connection)
     return DialledLink(connection, kind, base)

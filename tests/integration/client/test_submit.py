@@ -95,8 +95,15 @@ def test_cancel_stops_a_running_task(grid, tmp_path):
 def test_what_cannot_be_pickled_is_an_error_of_the_call(grid):
     import threading
 
-    with pytest.raises(PicklingFailed, match="arguments of double"):
+    with pytest.raises(
+        PicklingFailed, match="argument 0 of double, a lock, can't be pickled: .*open it in the function"
+    ):
         grid.submit(double, threading.Lock())
+    with pytest.raises(PicklingFailed, match="argument plus of double, a lock,"):
+        grid.submit(double, 1, plus=threading.Lock())
+    lock = threading.Lock()
+    with pytest.raises(PicklingFailed, match=r"a call of .*can't be pickled: .*open it in the function"):
+        grid.submit(lambda: lock)
     assert grid.submit(double, 1).result(30) == 2
 
 

@@ -88,7 +88,9 @@ class BlobDesk:
             self._kept(digest)
             return
         if not 0 <= offer.size <= MAX_BLOB_BYTES:
-            raise TooLarge(f"a blob of {offer.size} bytes is over the limit of {MAX_BLOB_BYTES} bytes")
+            raise TooLarge(
+                f"a blob of {offer.size} bytes is over the limit of {MAX_BLOB_BYTES} bytes; send it in several parts"
+            )
         if not self._house.has_room(offer.size, is_submission=self._is_submitting):
             raise HubFull(f"no room for a blob of {offer.size} bytes; accepted work is safe, try again later")
         if offer.path is not None and self.shares_files:
