@@ -213,6 +213,12 @@ class MemoryState:
             on = after + limit
             return found.logs[after:on], on if on < len(found.logs) else None
 
+    def log_size(self, job: JobId) -> tuple[int, int]:
+        with self._lock:
+            found = self._jobs.get(job)
+            entries = found.logs if found is not None else []
+            return len(entries), sum(len(entry.text.encode()) for entry in entries)
+
     def unreferenced_blobs(self, candidates: Sequence[Digest]) -> list[Digest]:
         with self._lock:
             used = set().union(*self._job_blobs.values(), *self._session_blobs.values())

@@ -153,6 +153,13 @@ class SqlState:
         entries = [LogEntry(row.at, row.text.decode(), row.node.decode()) for row in rows[:limit]]
         return entries, rows[limit].entry if len(rows) > limit else None
 
+    def log_size(self, job: JobId) -> tuple[int, int]:
+        total = func.coalesce(func.sum(func.length(logs.c.text)), 0)  # of bytes, in SQLite without reading them
+        query = select(func.count(), total).select_from(logs).join(jobs, logs.c.job == jobs.c.number)
+        with self._reader() as reader:
+            count, size_bytes = reader.execute(query.where(jobs.c.id == job)).one()
+        return int(count), int(size_bytes)
+
     def unreferenced_blobs(self, candidates: Sequence[Digest]) -> list[Digest]:
         used: set[str] = set()
         with self._reader() as reader:

@@ -117,6 +117,10 @@ class State(Protocol):
         """
         ...
 
+    def log_size(self, job: JobId) -> tuple[int, int]:
+        """Return how many log entries of a job are kept, and the bytes of their texts."""
+        ...
+
     def unreferenced_blobs(self, candidates: Sequence[Digest]) -> list[Digest]:
         """Return those of `candidates` that no row refers to."""
         ...

@@ -347,6 +347,9 @@ def test_logs_come_in_order_and_in_parts(opened, make):
     assert opened.state.logs(job, after=-4, limit=3) == (entries[-4:-1], 6)
     assert opened.state.logs(job, after=-20) == (entries, None)
     assert opened.state.logs(make.job_id(3), after=-2) == ([], None)
+    size = (len(entries), sum(len(entry.text.encode()) for entry in entries))
+    assert opened.state.log_size(job) == size
+    assert opened.state.log_size(make.job_id(3)) == (0, 0)
 
 
 def test_tokens_stay_until_revoked(opened):

@@ -24,6 +24,8 @@ MAX_PAGE_ITEMS = 1 << 20
 MAX_JOB_TASKS = 1 << 48
 """Tasks per job; indices stay far inside 64 bits everywhere."""
 LOG_BYTES_PER_JOB = 64 << 20
+LOG_ENTRY_BYTES = 50
+"""What an entry takes besides its text."""
 PARENT_READ_BYTES = 4 << 20
 """Result bytes of a parent read at a time, as inputs of the job that goes on from it."""
 
@@ -35,6 +37,8 @@ class JobDesk:
         self._hub = hub
         self.pages = PageCache(hub.settings.page_cache_bytes)
         self._log_bytes: dict[JobId, int] = {}
+        self._uncounted_logs: dict[JobId, list[LogEntry]] = {}
+        """Of jobs of an earlier hub, while it is looked up how much that has kept."""
 
     def open_job(self, spec: JobSpec, if_exists: str) -> tuple[JobId, bool]:
         """Accept a job, or find the one that it attaches to; return its id and whether it is new."""
@@ -61,6 +65,7 @@ class JobDesk:
         if isinstance(spec.inputs, ResultsOf):
             self._check_parent(spec.inputs.parent, spec)
         self._hub.book.add(spec)
+        self._log_bytes[spec.id] = 0
         self._hub.journal.append(AddJob(spec))
         if isinstance(spec.inputs, ResultsOf):
             self._hub.book.add_reader(spec.inputs.parent, spec.id)
@@ -198,16 +203,35 @@ class JobDesk:
         """Keep what tasks printed, up to the limit per job."""
         if job not in self._hub.book.specs and self._hub.book.ended(job) is None:
             return
-        used = self._log_bytes.get(job, 0)
+        if job in self._uncounted_logs:
+            self._uncounted_logs[job] += entries
+        elif job not in self._log_bytes:
+            self._uncounted_logs[job] = list(entries)
+            self._hub.spawn(self._count_logs(job))
+        elif self._log_bytes[job] <= LOG_BYTES_PER_JOB:
+            self._keep_logs(job, entries)
+
+    def _keep_logs(self, job: JobId, entries: Iterable[LogEntry]) -> None:
+        used = self._log_bytes[job]
         kept = []
         for entry in entries:
-            used += len(entry.text) + 50
+            used += len(entry.text.encode()) + LOG_ENTRY_BYTES
             if used > LOG_BYTES_PER_JOB:
                 break
             kept.append(entry)
         self._log_bytes[job] = used
         if kept:
             self._hub.journal.append(AddLogs(job, tuple(kept)))
+
+    async def _count_logs(self, job: JobId) -> None:
+        """A job of an earlier hub prints for the first time: go on from what is kept."""
+        try:
+            count, size_bytes = await self._hub.read(lambda: self._hub.state.log_size(job))
+        finally:
+            entries = self._uncounted_logs.pop(job)
+        if job in self._hub.book.specs or self._hub.book.ended(job) is not None:
+            self._log_bytes[job] = size_bytes + count * LOG_ENTRY_BYTES
+            self._keep_logs(job, entries)
 
     # --- pages and results ---
 
