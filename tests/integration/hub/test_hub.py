@@ -4,11 +4,13 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 from blake3 import blake3
 
 from fallow.link.frames import (
+    PROTOCOL_VERSION,
     Accepted,
     Acknowledged,
     AddInput,
@@ -26,6 +28,7 @@ from fallow.link.frames import (
     Goodbye,
     Grant,
     JobCreated,
+    NodeChanged,
     NodeHello,
     Printed,
     Progress,
@@ -561,6 +564,55 @@ def test_logs_of_a_job_are_bounded_over_restarts(hubs, kit, monkeypatch):
                 await kit.until(lambda hub=hub, number=number: hub.desk._log_bytes.get(spec.id, 0) >= 600)
                 entries, _ = await hub.front.logs("chatty", kit.USER)
                 assert [entry.index for entry in entries] == [0, 0, 0, 0, 1, 1][: 4 + 2 * number]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"name": "x" * 10**5}, "name 'xxx"),
+        ({"name": "\x1b[2J"}, "printable"),
+        ({"tags": ("x" * 10**5,)}, "tag 'xxx"),
+        ({"tags": tuple(map(str, range(10**4)))}, "up to 100 tags"),
+        ({"pythons": ("3.11",) * 10**4}, "as many interpreters"),
+        ({"os": "x" * 10**5}, "system 'xxx"),
+        ({"version": "x" * 10**5}, "version 'xxx"),
+        ({"slots": 0}, "0 slots"),
+        ({"cores": 1 << 40}, "cores"),
+        ({"memory_bytes": -1}, "-1 bytes"),
+        ({"score": float("nan")}, "score nan"),
+        ({"score": 0.0}, "score 0.0"),
+    ],
+)
+def test_what_a_node_says_of_itself_is_bounded(hubs, kit, field, said):
+    async def main():
+        async with hubs(memory=True) as hub:
+            info = msgspec.structs.replace(_info(), **field)
+            peer = kit.node(hub, kit.NODE, "node")
+            peer.send(NodeHello(PROTOCOL_VERSION, "b" * 32, info))
+            refused = await peer.wait(Refused)
+            assert (refused.code, said in refused.message, len(refused.message) < 300) == ("bad_request", True, True)
+            await kit.until(lambda: peer.closed is not None)
+            assert not hub.nodes()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            node.send(NodeChanged(info, True, ""))
+            assert said in (await node.wait(Refused)).message
+            assert hub.nodes()[0].info.name == "n"
+            assert node.closed is None  # what it says of itself now is not kept; its work goes on
+
+    run(main)
+
+
+def test_why_a_node_takes_no_work_is_bounded(hubs, kit):
+    async def main():
+        async with hubs(memory=True) as hub:
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            node.send(NodeChanged(_info(), False, "x" * 10**5))
+            assert "100000 characters" in (await node.wait(Refused)).message
+            assert hub.nodes()[0].accepting
+            node.send(NodeChanged(_info(), False, "x" * 8192))
+            await kit.until(lambda: not hub.nodes()[0].accepting)
 
     run(main)
 

@@ -6,6 +6,8 @@ import errno
 import blake3
 import pytest
 
+from fallow.hub.core import hub as hub_module
+from fallow.hub.core.settings import HubSettings
 from fallow.link.frames import (
     Accepted,
     AddInput,
@@ -67,6 +69,33 @@ def test_what_a_client_repeats_about_a_job_that_ended_before_a_restart_is_accept
             assert not client.all(Refused)
 
     run(main)
+
+
+def test_a_named_job_is_kept_for_thirty_days_after_its_end(hubs, kit, monkeypatch):
+    rounds = []
+
+    async def main():
+        async with hubs() as hub:
+            spec = await ended_job(hub, kit, name="n")
+            sweep = hub.blobs.sweep_partials
+            monkeypatch.setattr(hub.blobs, "sweep_partials", lambda age: (rounds.append(age), sweep(age)))
+            await kit.until(lambda: len(rounds) >= 3)  # each looks at retention first
+            assert (await hub.front.job("n", kit.USER)).progress.settled == 3
+        async with hubs(retention_s=0.05) as hub:
+            await kit.until(lambda: hub.book.named("n", kit.USER.id) is None)
+            with pytest.raises(JobNotFound):
+                await hub.front.job("n", kit.USER)
+            await hub.journal.barrier()
+            assert hub.state.find_job(spec.id) is None
+
+    assert HubSettings(folder=hubs.folder).retention_s == 30 * 24 * 3600
+    assert hub_module.HOUSEKEEPING_S == 60
+    monkeypatch.setattr(hub_module, "HOUSEKEEPING_S", 0.02)
+    run(main)
+
+
+def test_the_jobs_of_a_client_that_is_gone_are_kept_for_a_minute(tmp_path):
+    assert HubSettings(folder=tmp_path).session_grace_s == 60
 
 
 def test_others_still_find_nothing_of_it(hubs, kit):

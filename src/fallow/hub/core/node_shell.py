@@ -32,6 +32,7 @@ from fallow.link.link import Link
 from fallow.model.errors import BadRequest, FallowError
 from fallow.model.ids import JobId, LeaseId, NodeId
 from fallow.model.lease import Lease
+from fallow.model.node import check_node
 from fallow.model.page import REF_BYTES, InputPage
 from fallow.model.ranges import RangeSet
 from fallow.model.token import Token
@@ -44,6 +45,9 @@ REMEMBERED_PAGES = 32
 
 GRANT_BYTES = 256 * 1024
 """Page bytes that travel inside a Grant; more go ahead of it."""
+
+MAX_REASON = 8 * 1024
+"""Characters in which a node may say why it takes no work: a few causes, one with the end of a slot's output or a path."""
 
 _log = structlog.get_logger("fallow.hub")
 
@@ -134,6 +138,7 @@ class NodeShell:
             )
         if not 0 < len(hello.node) <= 64 or not hello.node.isalnum():
             raise BadRequest("a node id is up to 64 letters and digits")
+        check_node(hello.info)
         self.node = hello.node
         self._link.send(self._hub.welcome())
         self._hub.node_came(hello.node, hello.info, self)
@@ -173,6 +178,9 @@ class NodeShell:
 
     def _changed(self, frame: NodeChanged) -> None:
         assert self.node is not None
+        check_node(frame.info)
+        if len(frame.reason) > MAX_REASON:
+            raise BadRequest(f"a reason of {len(frame.reason)} characters is over the limit of {MAX_REASON}")
         scheduler = self._hub.scheduler
         self._hub.carry_out(
             scheduler.on_node_changed(self.node, frame.info, frame.accepting, frame.reason, self._hub.now())
