@@ -18,6 +18,7 @@ from fallow.hub.core.job_book import JobBook, ended_view
 from fallow.hub.core.job_desk import JobDesk
 from fallow.hub.core.journal import Journal
 from fallow.hub.core.node_shell import NodeShell
+from fallow.hub.core.recovery import absent_parents, restore
 from fallow.hub.core.sessions import Session, SessionBook
 from fallow.hub.core.settings import HubSettings
 from fallow.hub.core.tokens import TokenBook
@@ -134,9 +135,11 @@ class Hub:
 
     async def _restore(self, recovered: Recovered) -> None:
         """Give the scheduler what the last hub left: jobs, then the leases that nodes may still hold."""
-        now = self.now()
-        effects: Effects = []
-        known = {job.spec.id for job in recovered.jobs}
+        parents = {}
+        for parent in absent_parents(recovered):
+            ended = await self.read(partial(self.state.find_job, parent))
+            if ended is not None:
+                parents[parent] = ended_view(ended)
         for job in recovered.jobs:
             spec = job.spec
             self.book.add(spec)
@@ -147,11 +150,6 @@ class Hub:
                 self.book.sealed_early.add(spec.id)
             if isinstance(spec.inputs, ResultsOf):
                 self.book.add_reader(spec.inputs.parent, spec.id)
-                if spec.inputs.parent not in known:
-                    ended = await self.read(partial(self.state.find_job, spec.inputs.parent))
-                    if ended is not None:
-                        effects += self.desk.recover_parent(ended_view(ended))
-            effects += self.scheduler.restore(job, now)
             self._adopt_into_session(spec)
         for lease, node in recovered.leases:
             effects += self.scheduler.restore_lease(lease, node, now)

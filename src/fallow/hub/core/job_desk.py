@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fallow.hub.core.job_book import EndedView, ended_view
 from fallow.hub.core.page_cache import PageCache
+from fallow.hub.core.recovery import restore_parent
 from fallow.hub.core.sessions import Session
 from fallow.model.changes import AddInputs, AddJob, AddLogs, DeleteJob, DropSession, LogEntry
 from fallow.model.errors import BadRequest, HubFull, JobCancelled, JobExists, JobNotFound, NotFound, TooLarge
@@ -14,7 +15,6 @@ from fallow.model.ids import Digest, JobId, SessionId
 from fallow.model.job import Counting, JobInfo, JobSpec, Pages, ResultsOf, check_spec
 from fallow.model.page import INLINE_BYTES, MAX_PAGE_REFS, InputPage
 from fallow.model.ranges import RangeSet
-from fallow.scheduler.effects import Effects
 
 if TYPE_CHECKING:
     from fallow.hub.core.hub import Hub
@@ -71,7 +71,7 @@ class JobDesk:
             self._hub.book.add_reader(spec.inputs.parent, spec.id)
             parent = self._hub.book.ended(spec.inputs.parent)
             if parent is not None and not self._hub.scheduler.has_job(spec.inputs.parent):
-                self._hub.carry_out(self.recover_parent(parent))
+                self._hub.carry_out(restore_parent(self._hub.scheduler, parent, self._hub.now()))
         self._hub.carry_out(self._hub.scheduler.on_job_created(spec, self._hub.now()))
         return spec.id, True
 
@@ -307,17 +307,3 @@ class JobDesk:
         info = (await self._ended(job, owner)).info
         await self._hub.journal.barrier()
         return info
-
-    def recover_parent(self, parent: EndedView) -> Effects:
-        """Let the scheduler know an ended job again, whose results are another's inputs."""
-        info = parent.info
-        return self._hub.scheduler.on_parent_recovered(
-            info.spec,
-            self._hub.now(),
-            size=info.progress.size,
-            settled=parent.settled.ranges(),
-            failed=parent.failed.ranges(),
-            first_failures=info.first_failures,
-            state=info.progress.state,
-            input_ended=info.progress.input_ended,
-        )
