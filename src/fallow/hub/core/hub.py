@@ -151,9 +151,7 @@ class Hub:
             if isinstance(spec.inputs, ResultsOf):
                 self.book.add_reader(spec.inputs.parent, spec.id)
             self._adopt_into_session(spec)
-        for lease, node in recovered.leases:
-            effects += self.scheduler.restore_lease(lease, node, now)
-        self.carry_out(effects)
+        self.carry_out(restore(self.scheduler, recovered, parents, self.now()))
 
     def _first_tokens(self) -> None:
         wanted: tuple[tuple[Role, str, str | None], ...] = (
