@@ -242,6 +242,8 @@ class Presents(msgspec.Struct, frozen=True, array_like=True, tag="ps"):
     """After every hello, behind the finished results: the leases that the node still holds."""
 
     leases: tuple[HeldLease, ...]
+    is_first: bool = False
+    """The agent has just started: an earlier one took with it what it ran."""
 
 
 class NodeChanged(msgspec.Struct, frozen=True, array_like=True, tag="nc"):

@@ -301,11 +301,12 @@ class Agent:
                 Refused("bad_request", f"the hub speaks protocol {welcome.version}, this node {PROTOCOL_VERSION}")
             )
             return
+        is_first = not self._was_welcome
         self._is_welcome = self._was_welcome = True
         self._heartbeat_s, self._idle_heartbeat_s = welcome.heartbeat_s, welcome.idle_heartbeat_s
         self._blobs.connected(link, welcome)
         self._outbox.connected(link)
-        link.send(Presents(tuple(self._held())))
+        link.send(Presents(tuple(self._held()), is_first))
         if self._refusals:
             self._tell_changed()
         self._dispatcher.resume()

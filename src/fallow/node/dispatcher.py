@@ -537,7 +537,7 @@ class Dispatcher:
         elif slot.end_reason == "faulty":
             kind, message = "crashed", "wrote into its slot's connection to the agent"
         else:
-            how = f"was ended by {signal_name}" if signal_name else f"exited with code {exit_code}"
+            how = f"was ended by {signal_name}" if signal_name else f"ended with exit code {exit_code}"
             kind, message = "crashed", f"the process that ran it {how}"
         failure = Failure(
             index=index,

@@ -5,6 +5,7 @@ lost runs alone next, so that it takes nothing else down, and at one more loss i
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from fallow.model.events import NodeLost
 from fallow.model.failure import Failure
@@ -116,7 +117,7 @@ def lose_node(books: Books, node: NodeState) -> None:
     leases = list(node.leases.values())
     tasks = sum(len(lease.unfinished) for lease in leases)
     for lease in leases:
-        blame(books, lease, strictly=False)
+        blame(books, lease, how="lost")
         if lease.id in books.leases:  # unless that ended its job
             reclaim(books, lease)
     books.vacated.pop(node.id, None)
@@ -124,14 +125,16 @@ def lose_node(books: Books, node: NodeState) -> None:
         books.effects.append(Tell(NodeLost(node.id, node.info.name, len(leases), tasks)))
 
 
-def blame(books: Books, lease: LeaseState, *, strictly: bool) -> None:
+def blame(books: Books, lease: LeaseState, *, how: Literal["lost", "restarted", "listed"]) -> None:
     """Count a loss for the tasks of the lease that were running when its node was lost.
 
-    Those that the last heartbeat listed; else the first ones, as many as the node could run at a time, if it had the
-    lease long enough to have started. strictly: only those that a heartbeat listed.
+    Those that the last heartbeat listed; else the first ones, as many as the node could run at a time: if its agent has
+    restarted (a task that ends agents at once is in no heartbeat), or if the node is lost and had the lease long enough to
+    have started. how: "listed" blames only those that a heartbeat listed.
     """
     job = lease.job
-    if strictly or books.now - lease.granted_mono < books.settings.suspect_after_s:
+    is_young = how == "lost" and books.now - lease.granted_mono < books.settings.suspect_after_s
+    if how == "listed" or is_young:
         suspects = [index for index in lease.running if index in lease.unfinished]
     else:
         suspects = [index for index, _ in lease.started()]

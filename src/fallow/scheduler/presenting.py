@@ -18,8 +18,12 @@ from fallow.scheduler.node_state import NodeState
 from fallow.scheduler.settling import give_back
 
 
-def present(books: Books, node: NodeState, held: Sequence[HeldLease]) -> None:
-    """Bring the node's leases in line with what it says that it holds."""
+def present(books: Books, node: NodeState, held: Sequence[HeldLease], *, is_first: bool) -> None:
+    """Bring the node's leases in line with what it says that it holds.
+
+    is_first: its agent has just started. What an earlier one ran it had received; a lease that is missing after a mere
+    reconnect may never have come.
+    """
     presented: set[LeaseId] = set()
     for each in held:
         presented.add(each.id)
@@ -30,7 +34,7 @@ def present(books: Books, node: NodeState, held: Sequence[HeldLease]) -> None:
         elif lease is None:
             _adopt(books, node, each, unfinished)
     for lease in [lease for lease in node.leases.values() if lease.id not in presented]:
-        blame(books, lease, strictly=True)
+        blame(books, lease, how="restarted" if is_first else "listed")
         if lease.id in books.leases:
             reclaim(books, lease)
 

@@ -173,13 +173,15 @@ class Scheduler:
         self._seen(found)
         return self._finish()
 
-    def on_leases_presented(self, node: NodeId, held: Sequence[HeldLease], now: float) -> Effects:
-        """After its hello, and behind its finished results, a node says which leases it holds."""
+    def on_leases_presented(
+        self, node: NodeId, held: Sequence[HeldLease], now: float, *, is_first: bool = False
+    ) -> Effects:
+        """After its hello, and behind its finished results, a node says which leases it holds. is_first: since it started."""
         books = self._begin(now)
         found = books.nodes.get(node)
         if found is None or isinstance(found.presence, Away):
             return self._finish()
-        presenting.present(books, found, held)
+        presenting.present(books, found, held, is_first=is_first)
         found.presence = Ready()
         books.rematch(found)
         self._seen(found)

@@ -168,7 +168,7 @@ class SimHub:
         elif isinstance(frame, NodeHello):
             effects = scheduler.on_node_joined(node, frame.info, now)
         elif isinstance(frame, Presents):
-            effects = scheduler.on_leases_presented(node, frame.leases, now)
+            effects = scheduler.on_leases_presented(node, frame.leases, now, is_first=frame.is_first)
         else:
             assert isinstance(frame, NodeChanged), f"unexpected {frame}"
             effects = scheduler.on_node_changed(node, frame.info, frame.accepting, frame.reason, now)

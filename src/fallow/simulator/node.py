@@ -95,6 +95,8 @@ class SimNode:
         self._sent = 0
         self._orders = 0
         self._life = 0
+        self._joined_in = 0
+        """The life in which it presented its leases last."""
         self._free = info.slots
 
     # --- life -----------------------------------------------------------------------------------
@@ -163,7 +165,8 @@ class SimNode:
         for done, _ in list(self.spool.values()):
             self._send(done)
         leases = tuple(HeldLease(h.id, h.job, tuple(h.unfinished().flat())) for h in self.leases.values())
-        self._send(Presents(leases))
+        self._send(Presents(leases, is_first=self._joined_in != life))
+        self._joined_in = life
         self.fleet.clock.post(self.fleet.heartbeat_s, self._beat, link, 0)
 
     def on_cut(self, link: SimLink) -> None:

@@ -1,6 +1,7 @@
 """After a restart of the hub, or a reconnect: held leases, presented leases, recovered jobs."""
 
 import msgspec
+import pytest
 
 from fallow.model.changes import AddLease, EndLease
 from fallow.model.events import NodeLost
@@ -156,14 +157,25 @@ def test_a_restarted_agent_presents_nothing_and_running_tasks_are_suspects(bench
     assert {index: each.lost for index, each in troubles.items()} == {0: 1}
 
 
-def test_a_task_that_ends_its_agent_again_and_again_is_found(bench):
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_task_that_ends_its_agent_again_and_again_is_found(bench, is_listed):
     bench.node("a").job("j", 1)
     for _ in range(4):
         lease = bench.held_by("a")[0]
-        bench.beat("a", running=[(lease.id, 0, 1.0)])
-        bench("on_link_closed", "a").node("a")
+        if is_listed:
+            bench.beat("a", running=[(lease.id, 0, 1.0)])
+        bench("on_link_closed", "a").node("a", presents=False)("on_leases_presented", "a", (), is_first=True)
     assert bench.ends == [("j", "done")]
     assert bench.failures[0].kind == "lost_nodes"
+
+
+def test_leases_that_a_reconnecting_agent_never_received_blame_nobody(bench):
+    bench.node("a").job("j", 1)
+    for _ in range(5):
+        assert bench.held_by("a")
+        bench("on_link_closed", "a").node("a")
+    assert not bench.ends
+    assert not bench.scheduler._books.jobs["j"].troubles
 
 
 def test_a_hub_that_starts_again_gives_its_leases_other_ids(make_bench):

@@ -156,7 +156,8 @@ class NodeShell:
 
     def _presents(self, presents: Presents) -> None:
         assert self.node is not None
-        self._hub.carry_out(self._hub.scheduler.on_leases_presented(self.node, presents.leases, self._hub.now()))
+        scheduler, held, is_first = self._hub.scheduler, presents.leases, presents.is_first
+        self._hub.carry_out(scheduler.on_leases_presented(self.node, held, self._hub.now(), is_first=is_first))
 
     def _beat(self, beat: Beat) -> None:
         assert self.node is not None
