@@ -6,6 +6,7 @@ the writer nor hold it up.
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,21 +64,23 @@ class SqlState:
         self._database = database(url_or_path)
         self._readers: Engine | None = None
         self._writer: Writer | None = None
+        self._opening = threading.RLock()  # a hub may stop, and close this, while another thread opens it again
 
     def recover(self) -> Recovered:
-        try:
-            self._readers, writer = self._database.open()
-            epoch = prepare(writer, self._database.name)
-            self._writer = Writer(writer)
-        except BaseException as error:
-            self.close()
-            if (
-                isinstance(error, DatabaseError)
-                and isinstance(error.orig, Exception)
-                and self._database.is_full(error.orig)
-            ):
-                raise StateError(f"there is no room left for the state in {self._database.name}") from error
-            raise
+        with self._opening:
+            try:
+                self._readers, writer = self._database.open()
+                epoch = prepare(writer, self._database.name)
+                self._writer = Writer(writer)
+            except BaseException as error:
+                self.close()
+                if (
+                    isinstance(error, DatabaseError)
+                    and isinstance(error.orig, Exception)
+                    and self._database.is_full(error.orig)
+                ):
+                    raise StateError(f"there is no room left for the state in {self._database.name}") from error
+                raise
         with self._reader() as reader:
             return Recovered(
                 epoch=epoch,
@@ -177,8 +180,9 @@ class SqlState:
             return [Digest(digest) for digest in sorted(reader.scalars(union(of_job, of_session)))]
 
     def close(self) -> None:
-        self._writer = self._readers = None
-        self._database.close()
+        with self._opening:
+            self._writer = self._readers = None
+            self._database.close()
 
     @contextmanager
     def _reader(self) -> Iterator[Connection]:

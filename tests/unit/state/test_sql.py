@@ -5,6 +5,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import sqlalchemy
@@ -13,7 +16,7 @@ from sqlalchemy import event
 from fallow.model.changes import AddInputs, AddJob, AddResults, DeleteJob, HoldBlob, SaveSettled
 from fallow.model.errors import BadRequest, StateError, StateInUse, StateTooNew
 from fallow.state import schema
-from fallow.state.database import FILE_NAME
+from fallow.state.database import FILE_NAME, prepare
 from fallow.state.sql import SqlState
 
 HOLD = """
@@ -112,6 +115,30 @@ def test_a_state_that_is_not_open_says_so(tmp_path, make):
         with pytest.raises(StateError, match="not open"):
             call()
     state.close()
+
+
+def test_a_state_that_is_closed_while_it_opens_is_closed_afterwards(tmp_path, monkeypatch):
+    state = SqlState(tmp_path)
+    begun, go_on, closed = threading.Event(), threading.Event(), []
+
+    def slow(writer, name):
+        begun.set()
+        assert go_on.wait(10)
+        assert not closed, "closed under the hands of who opens it"
+        return prepare(writer, name)
+
+    monkeypatch.setattr("fallow.state.sql.prepare", slow)
+    with ThreadPoolExecutor(2) as threads:
+        opening = threads.submit(state.recover)
+        assert begun.wait(10)
+        closing = threads.submit(lambda: (state.close(), closed.append(True)))
+        with suppress(TimeoutError):
+            closing.result(0.05)  # time enough to close, if nothing held it
+        go_on.set()
+        assert opening.exception(10) is None or isinstance(opening.exception(), StateError)
+        closing.result(10)
+    with pytest.raises(StateError, match="not open"):
+        state.commit([])
 
 
 def test_a_url_of_another_database_is_refused():
