@@ -1,11 +1,10 @@
-"""Progress bars for long waits, in terminals and notebooks (rich draws both)."""
+"""Progress bars for long waits, in terminals and notebooks."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
+    from fallow.client.bars import Bar
     from fallow.client.job import JobState
     from fallow.client.readers import CompletionReader, Entry, OrderedReader
 
@@ -32,8 +31,7 @@ class ProgressBar:
         self._state = state
         self._began = time.monotonic()
         self._shown_mono = self._began
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: Bar | None = None
 
     def wait_for(self, reader: "OrderedReader | CompletionReader", timeout: float | None) -> "Entry | None":
         now = time.monotonic()
@@ -54,47 +52,14 @@ class ProgressBar:
         if self._bar is None:
             if time.monotonic() - self._began < PATIENCE_S:
                 return
-            self._bar = _make_bar()
-            self._task = self._bar.add_task(self._label, total=None, failed="")
-            self._bar.start()
-        progress = self._state.progress
-        if progress is not None and self._task is not None:
-            self._bar.update(
-                self._task, completed=progress.settled, total=progress.size, failed=_failed(progress.failed)
-            )
+            from fallow.client.bars import make_bar  # most waits need none
+
+            self._bar = make_bar(self._label)
+        if self._state.progress is not None:
+            self._bar.draw(self._state.progress)
 
     def close(self) -> None:
         if self._bar is not None:
             self._show()
-            self._bar.stop()
+            self._bar.close()
             self._bar = None
-
-
-def _failed(count: int) -> str:
-    return f"[red]{count} failed[/]" if count else ""
-
-
-def _make_bar() -> Any:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-        console=Console(stderr=True),
-        transient=True,
-        refresh_per_second=5,
-    )
