@@ -8,15 +8,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTHON ?=
 ARGS ?=
 QUICK ?=
+PEERS ?=
 
-.PHONY: help demo test lint lint-rules lint-format lint-types lint-arrows bench docs chaos changelog requirements clean
+.PHONY: help demo test lint lint-rules lint-format lint-types lint-arrows bench guard docs chaos changelog requirements clean
 .NOTPARALLEL:
 
 help:
 	@echo "make demo          watch a hub and two nodes compute Pi and lose a node (under a minute on two idle cores)"
 	@echo "make test          run the tests                     ARGS=\"-k name -m 'not slow'\""
 	@echo "make lint          check style, types and the arrows between folders"
-	@echo "make bench         measure                           QUICK=1 for two minutes"
+	@echo "make bench         measure, side by side with peers  QUICK=1 for two minutes, PEERS=\"dask ray\" for some"
+	@echo "make guard         check the few speeds that must not get far worse (under 40 s)"
 	@echo "make chaos         kill and cut a real grid at random     SECONDS=600 SEED=1"
 	@echo "make docs          build the documentation into site/"
 	@echo "make requirements  pin the newest versions of everything in requirements/"
@@ -43,7 +45,10 @@ lint-arrows: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--scale quick) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+guard: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/guard.py $(ARGS)
 
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python tests/faults/chaos/chaos.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)

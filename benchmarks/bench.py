@@ -1,125 +1,136 @@
-"""`make bench`: Fallow embedded, Fallow through a hub, and a process pool, the same work in the same run."""
+"""`make bench`: Fallow, the process pool and Fallow's peers, the same work in the same run.
+
+Each repetition runs every system once, one after the other; each is alone on the machine while it runs.
+"""
 
 import argparse
 import json
-import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from typing import Any
 
-import workloads
+import disk
+import runner
+import table
 from machine import describe
-from systems import Embedded, Pool, System, ThroughHub
+from peers import PEERS, NotInstalled, interpreter
+from plan import LOCAL, ROWS, SCALES, sizes_for
 
 RESULTS = Path(__file__).parent / "results"
-QUICK_RUNS, FULL_RUNS = 5, 11
-QUICK_PI_RUNS, FULL_PI_RUNS = 1, 5
-QUICK_DIGITS, FULL_DIGITS = 700, 1200
-
-Samples = dict[str, list[float]]
-"""What was measured, one number for each run, by system."""
+RUNS = {"full": 5, "quick": 3, "small": 1}
+PI_DIGITS = {"full": 3_000, "quick": 700, "small": 60}
+PI = "pi"
+OUTSIDE = ("cold", "idle")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer runs, fewer digits: under two minutes")
-    quick = parser.parse_args(argv).quick
-    runs, pi_runs, digits = (
-        (QUICK_RUNS, QUICK_PI_RUNS, QUICK_DIGITS) if quick else (FULL_RUNS, FULL_PI_RUNS, FULL_DIGITS)
-    )
-    for name in [name for name in os.environ if name.startswith("FALLOW_")]:
-        del os.environ[name]  # no hub but our own
-
+    """Return 1 if a system, or a workload of one, failed."""
+    options = parse(argv)
     began = time.perf_counter()
-    facts = describe()
+    facts: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "scale": options.scale, **describe()}
     for what, fact in facts.items():
         print(f"{what:9} {fact}")
-    measured = {**warm(runs), **cold(runs), **pi(pi_runs, digits)}
-    print(f"took      {time.perf_counter() - began:.0f} s")
-
-    RESULTS.mkdir(exist_ok=True)
-    now = datetime.now(UTC)
-    path = RESULTS / f"{now:%Y%m%d-%H%M%S}-{facts['commit'].split()[0]}.json"
-    path.write_text(json.dumps({"at": now.isoformat(), **facts, "samples": measured}, indent=1))
-    print(f"written   {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
-    return 0
-
-
-def warm(runs: int) -> dict[str, Samples]:
-    """Measure systems that are up: each repetition runs every system once, one after the other."""
-    rows: list[tuple[str, Callable[[System], float], float, str, int]] = [
-        ("submit one and wait", workloads.submit_and_wait, 1e3, "ms", 0),
-        ("10,000 single submits", workloads.single_submits, 1, "s", workloads.SINGLE_SUBMITS),
-        ("map of 1,000,000", workloads.big_map, 1, "s", workloads.MAPPED_ITEMS),
-    ]
-    found: dict[str, Samples] = {}
-    with Pool() as pool, Embedded() as embedded, ThroughHub() as hub:
-        systems: list[System] = [pool, embedded, hub]
-        for system in systems:  # warm: processes up, functions known
-            workloads.submit_and_wait(system)
-            system.map(workloads.square, range(1000))
-        workloads.choose_chunk(pool)
-        print(f"pool's best chunk for the map: {pool.chunk:,}")
-        heading(runs)
-        for title, work, scale, unit, count in rows:
-            samples: Samples = {system.name: [] for system in systems}
-            for _ in range(runs):
-                for system in systems:
-                    samples[system.name].append(work(system) * scale)
-            show(title, unit, samples, count)
-            found[f"{title}, {unit}"] = samples
-    return found
+    found = Findings()
+    pythons = {name: runner.own_python() for name in LOCAL if name in options.systems}
+    for peer in (name for name in options.systems if name not in LOCAL):
+        try:
+            pythons[peer] = interpreter(peer)
+        except NotInstalled as error:
+            found.fail(peer, "installation", str(error))
+    for run in range(options.runs):
+        repetition(run, pythons, options, found)
+    if PI in options.workloads:
+        found.pi = pi(PI_DIGITS[options.scale])
+    results = {**facts, "runs": options.runs, "took_s": round(time.perf_counter() - began), **found.as_json()}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{table.text(results)}\n\ntook {results['took_s']} s; written to {options.output}")
+    return 1 if found.errors else 0
 
 
-def cold(runs: int) -> dict[str, Samples]:
-    """Measure starts from nothing, and what is in memory after one call."""
-    starts: Samples = {"pool": [], "embedded": [], "hub": []}
-    memory: Samples = {"pool": [], "embedded": [], "hub": [], "one node": []}
-    for _ in range(runs):
-        for name, start in (("pool", workloads.cold_pool), ("embedded", workloads.cold_embedded)):
-            seconds, mb = start()
-            starts[name].append(seconds)
-            memory[name].append(mb)
-        seconds, each = workloads.cold_hub()
-        starts["hub"].append(seconds)
-        memory["hub"].append(each["hub"])
-        memory["one node"].append(each["node-1"])
-    show("cold start", "s", starts)
-    show("idle memory (PSS)", "MB", memory)
-    print("  (pool and embedded: all processes; hub: its process; one node: its agent and slot)")
-    return {"cold start, s": starts, "idle memory, MB": memory}
+class Findings:
+    def __init__(self) -> None:
+        self.samples: dict[str, dict[str, list[float]]] = {}
+        self.counts: dict[str, dict[str, int]] = {}
+        self.chunks: dict[str, int] = {}
+        self.floor: dict[str, list[float]] = {}
+        self.versions: dict[str, str] = {}
+        self.errors: list[dict[str, str]] = []
+        self.pi: dict[str, Any] = {}
+
+    def fail(self, system: str, where: str, error: str) -> None:
+        self.errors.append({"system": system, "where": where, "error": error})
+        print(f"{system}: {where} failed: {error}", file=sys.stderr, flush=True)
+
+    def add(self, system: str, answers: dict[str, dict[str, Any]], requests: dict[str, Any]) -> None:
+        for package, version in answers.pop("versions").get("figures", {}).items():
+            self.versions[package] = version
+        if "figures" in answers.get("chunks", {}):
+            self.chunks[system] = answers["chunks"]["figures"]["chunk"]
+        for request, answer in answers.items():
+            if "error" in answer and request in (*requests, *OUTSIDE):
+                self.fail(system, request, answer["error"])
+        for row in ROWS:
+            answer = answers.get(row.request, {})
+            sizes = requests.get(row.request) or requests.get("urgent", {})
+            value = row.value(answer["figures"], sizes) if "figures" in answer else None
+            if value is not None:
+                self.samples.setdefault(row.key, {}).setdefault(system, []).append(value)
+                if row.request not in OUTSIDE:
+                    self.counts.setdefault(row.key, {})[system] = sizes["count"]
+
+    def as_json(self) -> dict[str, Any]:
+        names = ("samples", "counts", "chunks", "floor", "versions", "pi", "errors")
+        return {name: getattr(self, name) for name in names}
 
 
-def pi(runs: int, digits: int) -> dict[str, Samples]:
-    """Measure the demo: the same tasks in one process and on two nodes."""
-    figures = [workloads.pi_demo(digits) for _ in range(runs)]
-    samples: Samples = {key: [each[f"{key}_s"] for each in figures] for key in ("serial", "grid")}
-    speedups = [each["speedup"] for each in figures]
-    print(f"Pi demo, {digits:,} digits, {runs} runs: one process {spread(samples['serial'])} s, two nodes", end=" ")
-    print(f"{spread(samples['grid'])} s, speed-up {spread(speedups)}")
-    return {f"Pi demo, {digits} digits": {**samples, "speedup": speedups}}
+def repetition(run: int, pythons: dict[str, Path], options: argparse.Namespace, found: Findings) -> None:
+    """Run every system once; who begins changes from one repetition to the next."""
+    order = list(pythons)
+    order = order[run % len(order) :] + order[: run % len(order)]
+    for what, value in disk.floor(options.scale).items():
+        found.floor.setdefault(what, []).append(value)
+    for system in order:
+        requests = {
+            name: sizes for name, sizes in sizes_for(system, options.scale).items() if name in options.workloads
+        }
+        if "chunks" in requests:
+            requests["chunks"] = requests["chunks"] | {"chunk": found.chunks.get(system)}
+        began = time.perf_counter()
+        try:
+            found.add(system, runner.measure(system, pythons[system], requests), requests)
+        except runner.Failed as error:
+            found.fail(system, "start", str(error))
+        print(f"run {run + 1} of {options.runs}: {system} {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def heading(runs: int) -> None:
-    print(f"\nmedians of {runs} runs (least to greatest); x: how much faster than the pool, run by run")
+def pi(digits: int) -> dict[str, Any]:
+    """Run the demo without its accident and return its figures: the same tasks in one process and on two nodes."""
+    command = [sys.executable, "-m", "fallow", "demo", "--no-kill", "--json", "--digits", str(digits)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    figures = json.loads(done.stdout)
+    return {"digits": digits, **{key: figures[key] for key in ("serial_s", "grid_s", "speedup")}}
 
 
-def show(title: str, unit: str, samples: Samples, count: int = 0) -> None:
-    print(f"{title}, {unit}")
-    for name, values in samples.items():
-        line = f"  {name:9} {spread(values)}"
-        if count:
-            line += f"   {count / median(values):,.0f} a second"
-        if unit != "MB" and name != "pool":
-            line += f"   x {spread([pool / value for pool, value in zip(samples['pool'], values, strict=True)])}"
-        print(line, flush=True)
-
-
-def spread(values: list[float]) -> str:
-    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", choices=list(SCALES), default="full")
+    parser.add_argument("--runs", type=int, help="repetitions; default 5, quick 3, small 1")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, help="default all, none if the scale is not full")
+    parser.add_argument("--systems", nargs="*", choices=LOCAL, default=list(LOCAL), help="of Fallow's and the pool")
+    requests = [*SCALES["full"], PI]
+    parser.add_argument("--workloads", nargs="*", choices=requests, help="default all; cold and idle always come along")
+    parser.add_argument("--output", type=Path, help="JSON file; default one in results/, named by time")
+    options = parser.parse_args(argv)
+    peers = options.peers if options.peers is not None else list(PEERS) if options.scale == "full" else []
+    options.systems = [*options.systems, *peers]
+    options.runs = options.runs or RUNS[options.scale]
+    options.workloads = options.workloads or requests
+    options.output = options.output or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    return options
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import platform
 import sqlite3
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -14,13 +13,12 @@ FOLDER = Path(__file__).parent
 
 
 def describe() -> dict[str, str]:
-    """Return machine, versions and commit, in words."""
-    packages = ("fallow", "cloudpickle", "msgspec", "websockets", "uvicorn", "litestar", "sqlalchemy")
+    """Return machine and commit, in words; the systems tell their versions themselves."""
     return {
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": ", ".join([*(f"{name} {version(name)}" for name in packages), f"SQLite {sqlite3.sqlite_version}"]),
+        "sqlite": f"{sqlite3.sqlite_version}, synchronous=FULL",
         "commit": _commit(),
         "load": f"{os.getloadavg()[0]:.2f} before the start",
         "command": " ".join(sys.argv[1:]) or "no arguments",
