@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import time
 
 import blake3
 import pytest
@@ -175,5 +176,42 @@ def test_who_waits_for_a_commit_that_fails_is_told(hubs, kit, monkeypatch, error
                     await hub.create_token("user", "ada")
             await kit.until(lambda: not hub._is_recovering)
             await hub.create_token("user", "ada")
+
+    run(main)
+
+
+def test_a_job_past_its_retention_goes_and_a_clock_that_jumps_ahead_takes_none(hubs, kit, monkeypatch):
+    async def end_a_job(hub, client, number):
+        spec = client.spec(await client.offer(b"function"), number, name=f"job {number}", inputs=Counting(0, 1))
+        client.send(CreateJob(spec), Seal(spec.id, 0))
+        await client.wait(JobCreated, where=lambda frame: frame.info.spec.id == spec.id)
+        await hub.journal.barrier()
+        return spec
+
+    async def names(hub):
+        return {info.spec.name for info in await hub.front.jobs(kit.USER)}
+
+    async def main():
+        monkeypatch.setattr("fallow.hub.core.hub.HOUSEKEEPING_S", 0.001)
+        async with hubs(retention_s=3600.0) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            await end_a_job(hub, client, 1)
+            rounds, ended_jobs = [], hub.state.ended_jobs
+
+            def noted(*, limit, before=None):
+                rounds.append(before)
+                return ended_jobs(limit=limit, before=before)
+
+            hub.state.ended_jobs = noted
+            clock = time.time
+            for jump_s in (1e9, -1e9):
+                seen = len(rounds)
+                with monkeypatch.context() as jump:
+                    jump.setattr(time, "time", lambda jump_s=jump_s: clock() + jump_s)
+                    await kit.until(lambda seen=seen: len(rounds) > seen + 5)
+                assert await names(hub) == {"job 1"}
+        async with hubs(retention_s=-1.0) as hub:
+            await kit.until(lambda: not hub.book.named("job 1", kit.USER.id))
+            assert await names(hub) == set()
 
     run(main)

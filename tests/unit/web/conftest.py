@@ -83,9 +83,9 @@ class Node:
 class Web:
     """The app of one hub; calls run on its event loop, which stands still between them."""
 
-    def __init__(self, runner, folder, settings):
+    def __init__(self, runner, folder, settings, database):
         self.runner = runner
-        self.hub = open_hub(HubSettings(folder=folder, database="memory"))
+        self.hub = open_hub(HubSettings(folder=folder, database=database, reserve_bytes=0))
         self.run(self.hub.start())
         self.admin = self.hub.new_secrets["admin"]
         self.join = self.hub.new_secrets["node"]
@@ -153,8 +153,9 @@ def make_web(tmp_path):
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
 
-        def make(settings=WebSettings()):
-            web = Web(runner, tmp_path / "hub", settings)
+        def make(settings=WebSettings(), *, database="memory"):
+            """database: None for SQLite in the folder."""
+            web = Web(runner, tmp_path / "hub", settings, database)
             stack.callback(lambda: runner.run(web.hub.stop()))
             stack.callback(lambda: runner.run(web.client.aclose()))
             return web

@@ -16,7 +16,7 @@ from fallow.hub.core.events import EventBoard
 from fallow.hub.core.front import Front
 from fallow.hub.core.job_book import JobBook, ended_view
 from fallow.hub.core.job_desk import JobDesk
-from fallow.hub.core.journal import Journal
+from fallow.hub.core.journal import REOPENING, Journal
 from fallow.hub.core.node_shell import NodeShell
 from fallow.hub.core.recovery import absent_parents, restore
 from fallow.hub.core.sessions import Session, SessionBook
@@ -118,7 +118,8 @@ class Hub:
     async def _open_state(self) -> None:
         recovered = await self.house.off_loop(self.state.recover)
         self.epoch = recovered.epoch
-        self.scheduler = Scheduler(epoch=recovered.epoch, unix_offset_s=time.time() - self.now())
+        self._unix_offset_s = time.time() - self.now()
+        self.scheduler = Scheduler(epoch=recovered.epoch, unix_offset_s=self._unix_offset_s)
         self.journal.start()
         await self._restore(recovered)
         for session_id in recovered.sessions:
@@ -205,6 +206,11 @@ class Hub:
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)
 
+    def check_open(self) -> None:
+        """Raise Unavailable while the state is opened again: what is not in memory yet must not look as if it were gone."""
+        if self._is_recovering:
+            raise Unavailable(REOPENING)
+
     async def read(self, query: Callable[[], T]) -> T:
         """Read from the state without holding up the loop."""
         return await self.house.off_loop(query)
@@ -242,7 +248,8 @@ class Hub:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            limit = time.time() - self.settings.retention_s
+            # A wall clock that jumps ahead must not make everything look old.
+            limit = min(time.time(), self.now() + self._unix_offset_s) - self.settings.retention_s
             try:
                 for job in await self.read(partial(self.state.ended_jobs, limit=1000, before=limit)):
                     self.desk.delete(job.spec)

@@ -70,6 +70,8 @@ def requires_token(connection: Connection, handler: BaseRouteHandler) -> None:
         raise Forbidden("this is a node's token: it can join as a node, nothing else; use a user's or admin's token")
     if role is not None and token.role not in {role, "admin"}:
         raise Forbidden(f"this needs {'an admin' if role == 'admin' else role}'s token; yours is a {token.role}'s")
+    hub: Hub = connection.app.state.hub
+    hub.check_open()
     connection.state.token = token
 
 
