@@ -30,6 +30,16 @@ def hub(
             "is better given by the variable: others can read command lines.",
         ),
     ] = None,
+    blobs: Annotated[
+        str | None,
+        typer.Option(
+            "--blobs",
+            metavar="URL",
+            help="Object store for large inputs and results instead of the state folder: s3://bucket/prefix, also gs:// and "
+            "az://. Its credentials and its endpoint come from the environment ($AWS_ACCESS_KEY_ID, $AWS_ENDPOINT_URL, "
+            "and so on).",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for every one.")
     ] = "127.0.0.1",
@@ -71,6 +81,7 @@ def hub(
     settings = HubSettings(
         folder=folder,
         database=database,
+        object_store=blobs,
         admin_secret=secrets["FALLOW_ADMIN_TOKEN"],
         join_secret=secrets["FALLOW_JOIN_TOKEN"],
         reserve_bytes=parse_size(reserve, "--reserve"),

@@ -104,8 +104,8 @@ class Agent:
             on_missing=self._blob_missing,
             on_kept=self._blob_kept,
             on_lost=self._blob_lost,
-            is_result=lambda digest: self._outbox.needs(digest),
-            is_input=lambda digest: self._dispatcher.needs(digest),
+            is_result=lambda digest: self._outbox.needs(digest),  # noqa: PLW0108 - it is made below
+            is_input=lambda digest: self._dispatcher.needs(digest),  # noqa: PLW0108
         )
         self._outbox = Outbox(Spool(settings.folder / "spool" if settings.spool else None), self._blobs.offer)
         self._dispatcher = Dispatcher(settings, self, self._off_loop)

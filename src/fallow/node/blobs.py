@@ -21,7 +21,7 @@ from fallow.link.frames import (
 )
 from fallow.link.link import Link
 from fallow.link.transfer import send_blob
-from fallow.model.errors import BadRequest, HubFull
+from fallow.model.errors import BadRequest, HubFull, Unavailable
 from fallow.model.ids import Digest
 from fallow.node.cache import BlobCache, BlobFile, digest_of, share
 from fallow.node.off_loop import OffLoop
@@ -31,6 +31,9 @@ PROBE_BYTES = 4096
 
 FULL_RETRY_S = 1.0
 """How long until a large result is offered again to a hub whose disk was full."""
+
+STORE_RETRY_S = 5.0
+"""How long until a hub that could not reach its own store of blobs is asked again."""
 
 _log = structlog.get_logger("fallow.node")
 
@@ -99,12 +102,14 @@ class NodeBlobs:
                     self._cache.remember(frame.digest, Path(frame.path))
                     self._arrived(frame.digest)
             case BlobMissing():
-                if frame.digest in self._fetching:
+                if frame.digest in self._fetching and frame.code == Unavailable.code:
+                    asyncio.get_running_loop().call_later(STORE_RETRY_S, self._ask_again, frame.digest)
+                elif frame.digest in self._fetching:
                     self._drop(frame.digest)
                     self._on_missing(frame.digest, frame.reason)
                 elif frame.digest in self._offered:
                     self._offered.discard(frame.digest)
-                    if frame.code == HubFull.code:  # it stays here until the hub has room
+                    if frame.code in {HubFull.code, Unavailable.code}:  # it stays here until the hub can take it
                         asyncio.get_running_loop().call_later(FULL_RETRY_S, self._offer_again, frame.digest)
                     else:
                         self._on_lost(frame.digest)
@@ -135,6 +140,10 @@ class NodeBlobs:
             self._fetching[digest] = None
             self._ask(digest)
         return path
+
+    def _ask_again(self, digest: Digest) -> None:
+        if digest in self._fetching:
+            self._ask(digest)
 
     def _ask(self, digest: Digest) -> None:
         if self._link is None:

@@ -16,6 +16,8 @@ import pytest
 from fallow.link.frames import (
     Beat,
     BlobChunk,
+    BlobMissing,
+    BlobOffer,
     BlobWanted,
     Cancel,
     Done,
@@ -33,6 +35,7 @@ from fallow.model.errors import BadRequest, Denied, StateInUse
 from fallow.model.ranges import RangeSet
 from fallow.model.requirements import Requirements
 from fallow.node import agent as agent_module
+from fallow.node import blobs as blobs_module
 from fallow.node.agent import Agent
 from fallow.scheduler.settings import SchedulerSettings
 
@@ -296,6 +299,28 @@ async def test_a_large_result_waits_for_room_at_the_hub(hub, monkeypatch):
     async with hub.node():
         await hub.run(spec, 1)
     assert len(refused) == 3
+
+
+async def test_a_hub_whose_store_is_out_of_reach_is_asked_and_offered_again(hub, monkeypatch):
+    monkeypatch.setattr(blobs_module, "STORE_RETRY_S", 0.01)
+    monkeypatch.setattr(blobs_module, "FULL_RETRY_S", 0.01)
+    spec = hub.job(["map"], [lambda i: bytes(2_000_000)], range(1))
+    take = hub.on_frame
+    refused = []
+
+    def out_of_reach(frame):
+        kind = type(frame)
+        if kind in {BlobWanted, BlobOffer} and refused.count(kind) < 3:
+            refused.append(kind)
+            hub.send(BlobMissing(frame.digest, "the object store can't be reached", "unavailable"))
+        else:
+            take(frame)
+
+    hub.on_frame = out_of_reach
+    async with hub.node():
+        await hub.run(spec, 1)
+    assert refused.count(BlobWanted) == refused.count(BlobOffer) == 3
+    assert hub.values(spec) == {0: bytes(2_000_000)}
 
 
 async def test_attempts_to_connect_come_at_doubled_and_jittered_intervals(hub, monkeypatch):

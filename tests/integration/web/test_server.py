@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import sqlite3
@@ -98,6 +99,26 @@ def test_a_database_that_is_not_there_is_named(programs, database):
     code, _, said = programs.run("hub", "--port", "0", "--database", database, "--state", programs.folder / "state")
     assert code == 1
     assert database in said
+    assert said.count("\n") == 1, said
+
+
+def test_blobs_lie_in_the_object_store_that_is_asked_for(programs):
+    store = programs.folder / "store"
+    store.mkdir()
+    data = bytes(3_000_000)
+    hub = programs.hub("--port", "0", "--blobs", store.as_uri())
+    digest = hub.http.post("/api/v1/blobs", content=data).json()["digest"]
+    assert [path.name for path in store.rglob("*") if path.is_file()] == [digest]
+    assert hub.stop() == 0
+    shutil.rmtree(programs.folder / "hub" / "blobs")
+    again = programs.hub("--port", "0", "--blobs", store.as_uri())
+    assert again.http.get(f"/api/v1/blobs/{digest}").content == data
+
+
+def test_an_object_store_that_is_none_is_named(programs):
+    code, _, said = programs.run("hub", "--port", "0", "--blobs", "nonsense://x", "--state", programs.folder / "state")
+    assert code == 1
+    assert "can't use the object store nonsense://x" in said
     assert said.count("\n") == 1, said
 
 

@@ -19,7 +19,7 @@ from fallow.link.frames import (
 )
 from fallow.link.link import Link
 from fallow.link.transfer import send_blob
-from fallow.model.errors import FallowError, HubFull, TooLarge
+from fallow.model.errors import FallowError, HubFull, TooLarge, Unavailable
 from fallow.model.ids import Digest
 
 if TYPE_CHECKING:
@@ -54,14 +54,17 @@ class BlobDesk:
         """Handle a blob frame; return False if it is none."""
         match frame:
             case BlobOffer():
-                try:
+                if self._house.is_local:
                     self._offered(frame)
-                except (FallowError, OSError) as error:
-                    self._refuse(frame.digest, error)
+                else:
+                    self._spawn(self._look_up(frame))
             case BlobChunk():
                 self._chunk(frame)
             case BlobWanted():
-                self._wanted(frame)
+                if self._house.is_local:
+                    self._hand_out(frame, self._house.blobs.path(frame.digest))
+                else:
+                    self._spawn(self._fetch(frame))
             case BlobMissing():
                 self._abandon(frame.digest)
             case SharesFiles():
@@ -80,13 +83,28 @@ class BlobDesk:
         for task in self._tasks:
             task.cancel()
 
-    def _offered(self, offer: BlobOffer) -> None:
-        digest = offer.digest
+    async def _look_up(self, offer: BlobOffer) -> None:
+        try:
+            is_kept = await self._house.is_kept(offer.digest)
+        except FallowError as error:
+            self._refuse(offer.digest, error)
+        else:
+            self._offered(offer, is_kept=is_kept)
+
+    def _offered(self, offer: BlobOffer, *, is_kept: bool | None = None) -> None:
+        """is_kept: what the store has answered; None to ask it, as it is local."""
         if offer.hold:
-            self._held.add(digest)
-        if self._house.blobs.size(digest) is not None:
-            self._kept(digest)
-            return
+            self._held.add(offer.digest)
+        try:
+            if self._house.blobs.size(offer.digest) is not None if is_kept is None else is_kept:
+                self._kept(offer.digest)
+            else:
+                self._take(offer)
+        except (FallowError, OSError) as error:
+            self._refuse(offer.digest, error)
+
+    def _take(self, offer: BlobOffer) -> None:
+        digest = offer.digest
         if not 0 <= offer.size <= MAX_BLOB_BYTES:
             raise TooLarge(
                 f"a blob of {offer.size} bytes is over the limit of {MAX_BLOB_BYTES} bytes; send it in several parts"
@@ -158,8 +176,16 @@ class BlobDesk:
         else:
             self._link.send(BlobKept(digest))
 
-    def _wanted(self, wanted: BlobWanted) -> None:
-        path = self._house.blobs.path(wanted.digest)
+    async def _fetch(self, wanted: BlobWanted) -> None:
+        try:
+            path = await self._house.off_loop(lambda: self._house.blobs.path(wanted.digest))
+        except (FallowError, OSError) as error:
+            code = error.code if isinstance(error, FallowError) else Unavailable.code
+            self._link.send(BlobMissing(wanted.digest, str(error), code))
+        else:
+            self._hand_out(wanted, path)
+
+    def _hand_out(self, wanted: BlobWanted, path: Path | None) -> None:
         if path is None:
             self._link.send(BlobMissing(wanted.digest, "the hub does not have it"))
         elif self.shares_files:

@@ -1,15 +1,18 @@
 """The hub's blobs as all its links see them: who is uploading what, room left, and sweeping."""
 
 import asyncio
+import functools
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import structlog
+
 from fallow.hub.core.journal import Journal
 from fallow.model.ids import Digest
-from fallow.state.blobs import BlobStore
+from fallow.state.blobs import BlobStore, LocalBlobs
 from fallow.state.state import State
 
 if TYPE_CHECKING:
@@ -21,8 +24,11 @@ FREE_SPACE_CHECK_S = 0.5
 CONFIRMED_S = 5.0
 """How long a blob that a peer was told is kept stays without anything that refers to it."""
 CONFIRMED_BLOBS = 10_000
+DELETE_RETRY_S = 60.0
+"""Wait before a blob that a store far away refused to delete is tried again."""
 
 T = TypeVar("T")
+_log = structlog.get_logger("fallow.hub")
 
 
 class BlobHouse:
@@ -30,6 +36,8 @@ class BlobHouse:
 
     def __init__(self, blobs: BlobStore, state: State, journal: Journal, folder: Path, reserve_bytes: int) -> None:
         self.blobs = blobs
+        self.is_local = isinstance(blobs, LocalBlobs)
+        """Whether the store answers at once; one far away is asked beside the loop."""
         self.incoming = blobs.incoming
         self.proof = secrets.token_urlsafe(32)
         self._state = state
@@ -40,6 +48,11 @@ class BlobHouse:
         self._free_read_at = float("-inf")
         self._confirmed_mono: dict[Digest, float] = {}
         self._uploads: dict[Digest, list[tuple[BlobDesk, int]]] = {}
+        self._doubtful: set[Digest] = set()
+        """Confirmed to somebody a moment ago, and referred to by nothing yet: to be looked at again."""
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._deletions: dict[Digest, asyncio.Future[None]] = {}
+        self._is_closed = False
 
     @property
     def probe(self) -> str:
@@ -54,6 +67,7 @@ class BlobHouse:
         self._probe.write_text(self.proof)
 
     def close(self) -> None:
+        self._is_closed = True
         self._probe.unlink(missing_ok=True)
 
     def has_room(self, size_bytes: int = 0, *, is_submission: bool = True) -> bool:
@@ -64,10 +78,17 @@ class BlobHouse:
         return self._free_bytes - size_bytes >= (self._reserve_bytes if is_submission else 0)
 
     async def off_loop(self, work: Callable[[], T]) -> T:
-        """Run what may wait for a disk beside the loop; inline where nothing is durable."""
-        if self._state.is_durable:
+        """Run what may wait for a disk or a store beside the loop; inline where nothing is durable."""
+        if self._state.is_durable or not self.is_local:
             return await asyncio.to_thread(work)
         return work()
+
+    async def is_kept(self, digest: Digest) -> bool:
+        """Ask a store far away; raises Unavailable."""
+        self.confirmed(digest)  # first: it is not swept between the answer and whatever refers to it
+        if (deletion := self._deletions.get(digest)) is not None:
+            await asyncio.wait([deletion])
+        return await self.off_loop(lambda: self.blobs.size(digest)) is not None
 
     def confirmed(self, digest: Digest) -> None:
         """A peer was told that this blob is kept: what refers to it is on its way, so it is not swept just now."""
@@ -107,9 +128,32 @@ class BlobHouse:
             self._journal.after_commit(lambda: self._delete_unreferenced(digests))
 
     def _delete_unreferenced(self, digests: list[Digest]) -> None:
+        if self._is_closed:
+            return
         now = time.monotonic()
         for digest in self._state.unreferenced_blobs(digests):
             if now - self._confirmed_mono.get(digest, float("-inf")) < CONFIRMED_S:
-                asyncio.get_running_loop().call_later(CONFIRMED_S, self._delete_unreferenced, [digest])
-            elif digest not in self._uploads:
+                self._look_again(digest)
+            elif digest in self._uploads:
+                continue
+            elif self.is_local:
                 self.blobs.delete(digest)
+            elif digest not in self._deletions:
+                deletion = asyncio.get_running_loop().run_in_executor(None, self.blobs.delete, digest)
+                self._deletions[digest] = deletion
+                deletion.add_done_callback(functools.partial(self._deletion_ended, digest))
+
+    def _deletion_ended(self, digest: Digest, deletion: "asyncio.Future[None]") -> None:
+        del self._deletions[digest]
+        if not deletion.cancelled() and (error := deletion.exception()) is not None:
+            _log.warning("a blob could not be deleted; it is tried again", digest=digest, error=str(error))
+            asyncio.get_running_loop().call_later(DELETE_RETRY_S, self._delete_unreferenced, [digest])
+
+    def _look_again(self, digest: Digest) -> None:
+        if not self._doubtful:
+            self._look_timer = asyncio.get_running_loop().call_later(CONFIRMED_S, self._delete_doubtful)
+        self._doubtful.add(digest)
+
+    def _delete_doubtful(self) -> None:
+        digests, self._doubtful = list(self._doubtful), set()
+        self._delete_unreferenced(digests)

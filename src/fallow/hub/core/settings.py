@@ -13,7 +13,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
     database: str | None = None
     """SQLAlchemy URL; None: SQLite in `folder`; "memory": nothing outlives the process."""
     object_store: str | None = None
-    """URL of an S3-compatible store for blobs; None: files in `folder`."""
+    """URL of an S3-compatible store for blobs, with files in `folder` as its cache; None: files in `folder` alone."""
     admin_secret: str | None = None
     """Admin token to use at first start instead of a new one."""
     join_secret: str | None = None
