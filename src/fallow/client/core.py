@@ -24,7 +24,7 @@ from fallow.slot.pages import Piece
 from fallow.slot.pickling import dumps
 
 if TYPE_CHECKING:
-    from fallow.client.job import JobState
+    from fallow.client.job_state import JobState
 
 T = TypeVar("T")
 

@@ -14,8 +14,10 @@ import msgspec
 from fallow.client.config import HubAddress, find_hub
 from fallow.client.core import GridCore, is_interactive
 from fallow.client.engine import Engine, at_exit
+from fallow.client.feeding import AttachedSource, ItemSource, ParentSource, RangeSource, Source
 from fallow.client.future import Future
-from fallow.client.job import _UNSET, AttachedSource, ItemSource, Job, JobState, ParentSource, RangeSource, Source
+from fallow.client.job import _UNSET, Job
+from fallow.client.job_state import JobState
 from fallow.client.options import PYTHON, Options
 from fallow.client.session import ClientSession
 from fallow.client.stream import StreamBook

@@ -4,34 +4,27 @@ import functools
 import threading
 import time
 import weakref
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future as StandardFuture
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import msgspec
-
 from fallow.client.failures import exception_of
-from fallow.client.inputs import Gate, Page, cut, known_length
+from fallow.client.feeding import ParentSource, Source, release_job, start_job
+from fallow.client.inputs import Gate
+from fallow.client.job_state import JobState
 from fallow.client.options import Options
-from fallow.client.readers import CREDIT_BYTES, CompletionReader, Entry, OrderedReader, end_error
+from fallow.client.readers import CREDIT_BYTES, CompletionReader, Entry, OrderedReader
 from fallow.client.session import JobFeed
 from fallow.model.changes import LogEntry
 from fallow.model.errors import BadRequest, FallowError
-from fallow.model.ids import JobId
 from fallow.model.job import (
     MAX_FUNCTION_NAME,
-    Counting,
-    Inputs,
     JobInfo,
     JobProgress,
     JobSpec,
-    Pages,
-    ResultsOf,
     StageKind,
 )
-from fallow.model.page import INLINE_BYTES, InputPage
+from fallow.model.page import INLINE_BYTES
 
 if TYPE_CHECKING:
     from fallow.client.core import GridCore
@@ -44,53 +37,6 @@ START_DELAY_S = 0.002
 _UNSET = object()
 
 
-class JobState:
-    """What is known of a job, shared by its `Job`, its readers and the session; outlives the `Job`."""
-
-    def __init__(self, job: JobId, label: str, gate: Gate) -> None:
-        self.job = job
-        self.label = label
-        self.condition = threading.Condition()
-        self.progress: JobProgress | None = None
-        self.size: int | None = None
-        self.error: BaseException | None = None
-        self.gate = gate
-        self.outlives_client = False
-        """Whether the job is named, or one that a named job goes on from: then all its inputs are to reach the hub."""
-        self.is_dropped = False
-        """Whether the `Job` went while its inputs were still being sent."""
-
-    def on_progress(self, progress: JobProgress) -> None:
-        with self.condition:
-            self.progress = progress
-            if progress.ended:
-                self.gate.close()
-            self.condition.notify_all()
-
-    def on_error(self, error: BaseException) -> None:
-        with self.condition:
-            if self.error is None:
-                self.error = error
-            self.gate.close()
-            self.condition.notify_all()
-
-    def is_over(self, read: int) -> bool:
-        """Whether a reader that has seen `read` tasks has seen them all; raises the error that the job ended with."""
-        if self.error is not None:
-            raise self.error
-        progress = self.progress
-        if progress is None or not (progress.ended or progress.input_ended):
-            return self.size is not None and read >= self.size
-        if not progress.ended:
-            return False
-        if progress.state == "done" and progress.size is not None and read < progress.size:
-            return False  # the rest is on its way
-        error = end_error(progress, self.label)
-        if error is not None:
-            raise error
-        return True
-
-
 class Job(Generic[T]):
     """A function over many inputs, on the grid. Iterate over it for the results, in order.
 
@@ -101,7 +47,7 @@ class Job(Generic[T]):
         self,
         core: "GridCore",
         stages: tuple[tuple[StageKind, Callable[..., Any]], ...],
-        source: "Source",
+        source: Source,
         options: Options,
         *,
         info: JobInfo | None = None,
@@ -247,10 +193,10 @@ class Job(Generic[T]):
         state = self._state
         if self._options.name is not None:
             self._mark_kept()
-        self._finalizer = weakref.finalize(self, _release, self._core, state, self._options.name is not None)
+        self._finalizer = weakref.finalize(self, release_job, self._core, state, self._options.name is not None)
         self._finalizer.atexit = False
         self._created: StandardFuture[JobInfo | None] = self._core.engine.submit(
-            _start(self._core, spec, self._function, state, self._source, self._options)
+            start_job(self._core, spec, self._function, state, self._source, self._options)
         )
         self._function = b""
 
@@ -453,152 +399,6 @@ class _CancelOnInterrupt:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
             self._job.cancel()
-
-
-# --- where inputs come from -------------------------------------------------------------------------
-
-
-class Source(ABC):
-    """Inputs of a job that has not started."""
-
-    is_iterator = False
-    length: int | None = None
-
-    @abstractmethod
-    def inputs(self) -> Inputs:
-        """Return what goes into the spec."""
-
-    def check_not_taken(self, label: str) -> None:  # noqa: B027 -- most can be read any number of times
-        """Raise BadRequest if a chained job has taken the inputs, which can be read only once."""
-
-
-class RangeSource(Source):
-    """A Python range: travels as two numbers."""
-
-    def __init__(self, items: range) -> None:
-        self.length = len(items)
-        self._items = items
-
-    def inputs(self) -> Inputs:
-        return Counting(self._items.start, self._items.step)
-
-
-class ItemSource(Source):
-    """Any other iterable."""
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        self.length = known_length(items)
-        self.is_iterator = self.length is None
-        # a collection is copied, so that changing it afterwards changes nothing here
-        self.items: Iterable[Any] = list(items) if isinstance(items, (list, set, dict, deque)) else items
-
-    def inputs(self) -> Inputs:
-        return Pages()
-
-    def check_not_taken(self, label: str) -> None:
-        if self.is_iterator:
-            raise BadRequest(
-                f"{label}: its iterator went into the job chained onto it and can't be read twice; pass a list to use both"
-            )
-
-
-class ParentSource(Source):
-    """The results of another job, by reference. Keeps that job alive."""
-
-    def __init__(self, parent: Job[Any]) -> None:
-        self.parent = parent
-        self.length = parent._state.size
-
-    def inputs(self) -> Inputs:
-        return ResultsOf(JobId(self.parent.id))
-
-
-class AttachedSource(Source):
-    """The inputs of a job that exists already."""
-
-    def __init__(self, info: JobInfo) -> None:
-        self.length = info.progress.size
-        self._inputs = info.spec.inputs
-
-    def inputs(self) -> Inputs:
-        return self._inputs
-
-
-# --- on the engine ----------------------------------------------------------------------------------
-
-
-async def _start(
-    core: "GridCore", spec: JobSpec, function: bytes, state: JobState, source: Source, options: Options
-) -> JobInfo | None:
-    """Send the job to the hub; for a named one, return what the hub says of it."""
-    session = core.session
-    try:
-        sources = await core.keep_sources()
-        await session.keep(spec.function, function)
-        spec = msgspec.structs.replace(spec, sources=sources)
-        feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted)
-        session.create_job(feed)
-        if options.name is not None:
-            info = await feed.created
-            if info.spec.id != spec.id:  # attached
-                state.gate.close()
-                session.attach(feed, info)
-                return info
-        if isinstance(spec.inputs, Counting):
-            assert source.length is not None
-            session.seal(feed, source.length)
-        elif isinstance(source, ItemSource):
-            thread = threading.Thread(target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True)
-            core.feeders[state] = thread
-            thread.start()
-        return None
-    except FallowError as error:
-        state.on_error(error)
-        raise
-
-
-def _feed(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
-    """Cut the inputs into pages and send them, no faster than they are taken. Runs in a thread of its own."""
-    try:
-        _send_pages(core, feed, state, source)
-    finally:
-        del core.feeders[state]
-        if state.is_dropped:
-            _release(core, state, feed.spec.name is not None)
-
-
-def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
-    engine, session = core.engine, core.session
-    count = 0
-    try:
-        for page in cut(source.items, source.length):
-            if not state.gate.passed(page.stop, page.size_bytes):
-                return
-            engine.post(session.add_input, feed, _input_page(core, feed.spec.id, page))
-            count = page.stop
-    except BaseException as error:  # the user's iterator may raise anything; whoever reads the job gets it
-        state.on_error(error)
-        engine.post(session.cancel, feed.spec.id)
-        return
-    state.size = count
-    engine.post(session.seal, feed, count)
-    state.gate.emptied()
-
-
-def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:
-    if page.fits_inline:
-        return InputPage(job, page.start, page.stop, b"".join(page.pieces), None, core.digests(page.refs))
-    digest = core.keep_pieces(page.pieces, hold=False)
-    return InputPage(job, page.start, page.stop, None, digest, core.digests(page.refs))
-
-
-def _release(core: "GridCore", state: JobState, is_named: bool) -> None:
-    if state.outlives_client and state.size is not None and state in core.feeders:
-        state.is_dropped = True  # its inputs are sent all the same
-        return
-    state.gate.close()
-    if not is_named:
-        core.engine.post(core.session.release, state.job)
 
 
 def _outcomes(outcomes: Iterator[tuple[int, Any, Any]], return_exceptions: bool) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fallow.client.bars import Bar
-    from fallow.client.job import JobState
+    from fallow.client.job_state import JobState
     from fallow.client.readers import CompletionReader, Entry, OrderedReader
 
 PATIENCE_S = 1.0

@@ -15,7 +15,7 @@ from fallow.model.page import StoredPage
 from fallow.model.ranges import RangeSet
 
 if TYPE_CHECKING:
-    from fallow.client.job import JobState
+    from fallow.client.job_state import JobState
 
 CREDIT_BYTES = 64 << 20
 """Result bytes that may be on their way to or waiting in one reader."""

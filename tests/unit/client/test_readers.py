@@ -3,7 +3,8 @@
 import pytest
 
 from fallow.client.inputs import Gate
-from fallow.client.job import Job, JobState
+from fallow.client.job import Job
+from fallow.client.job_state import JobState
 from fallow.client.readers import CompletionReader, OrderedReader
 from fallow.client.result_page import ResultValues
 from fallow.model.failure import Failure

@@ -1,0 +1,163 @@
+"""Where a job's inputs come from, and how job and inputs are sent to the hub."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fallow.client.inputs import Page, cut, known_length
+from fallow.client.job_state import JobState
+from fallow.client.options import Options
+from fallow.client.session import JobFeed
+from fallow.model.errors import BadRequest, FallowError
+from fallow.model.ids import JobId
+from fallow.model.job import Counting, Inputs, JobInfo, JobSpec, Pages, ResultsOf
+from fallow.model.page import InputPage
+
+if TYPE_CHECKING:
+    from fallow.client.core import GridCore
+    from fallow.client.job import Job
+
+
+class Source(ABC):
+    """Inputs of a job that has not started."""
+
+    is_iterator = False
+    length: int | None = None
+
+    @abstractmethod
+    def inputs(self) -> Inputs:
+        """Return what goes into the spec."""
+
+    def check_not_taken(self, label: str) -> None:  # noqa: B027 -- most can be read any number of times
+        """Raise BadRequest if a chained job has taken the inputs, which can be read only once."""
+
+
+class RangeSource(Source):
+    """A Python range: travels as two numbers."""
+
+    def __init__(self, items: range) -> None:
+        self.length = len(items)
+        self._items = items
+
+    def inputs(self) -> Inputs:
+        return Counting(self._items.start, self._items.step)
+
+
+class ItemSource(Source):
+    """Any other iterable."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.length = known_length(items)
+        self.is_iterator = self.length is None
+        # a collection is copied, so that changing it afterwards changes nothing here
+        self.items: Iterable[Any] = list(items) if isinstance(items, (list, set, dict, deque)) else items
+
+    def inputs(self) -> Inputs:
+        return Pages()
+
+    def check_not_taken(self, label: str) -> None:
+        if self.is_iterator:
+            raise BadRequest(
+                f"{label}: its iterator went into the job chained onto it and can't be read twice; pass a list to use both"
+            )
+
+
+class ParentSource(Source):
+    """The results of another job, by reference. Keeps that job alive."""
+
+    def __init__(self, parent: "Job[Any]") -> None:
+        self.parent = parent
+        self.length = parent._state.size
+
+    def inputs(self) -> Inputs:
+        return ResultsOf(JobId(self.parent.id))
+
+
+class AttachedSource(Source):
+    """The inputs of a job that exists already."""
+
+    def __init__(self, info: JobInfo) -> None:
+        self.length = info.progress.size
+        self._inputs = info.spec.inputs
+
+    def inputs(self) -> Inputs:
+        return self._inputs
+
+
+async def start_job(
+    core: "GridCore", spec: JobSpec, function: bytes, state: JobState, source: Source, options: Options
+) -> JobInfo | None:
+    """Send the job to the hub; for a named one, return what the hub says of it."""
+    session = core.session
+    try:
+        sources = await core.keep_sources()
+        await session.keep(spec.function, function)
+        spec = msgspec.structs.replace(spec, sources=sources)
+        feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted)
+        session.create_job(feed)
+        if options.name is not None:
+            info = await feed.created
+            if info.spec.id != spec.id:  # attached
+                state.gate.close()
+                session.attach(feed, info)
+                return info
+        if isinstance(spec.inputs, Counting):
+            assert source.length is not None
+            session.seal(feed, source.length)
+        elif isinstance(source, ItemSource):
+            thread = threading.Thread(target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True)
+            core.feeders[state] = thread
+            thread.start()
+        return None
+    except FallowError as error:
+        state.on_error(error)
+        raise
+
+
+def _feed(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
+    """Cut the inputs into pages and send them, no faster than they are taken. Runs in a thread of its own."""
+    try:
+        _send_pages(core, feed, state, source)
+    finally:
+        del core.feeders[state]
+        if state.is_dropped:
+            release_job(core, state, feed.spec.name is not None)
+
+
+def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
+    engine, session = core.engine, core.session
+    count = 0
+    try:
+        for page in cut(source.items, source.length):
+            if not state.gate.passed(page.stop, page.size_bytes):
+                return
+            engine.post(session.add_input, feed, _input_page(core, feed.spec.id, page))
+            count = page.stop
+    except BaseException as error:  # the user's iterator may raise anything; whoever reads the job gets it
+        state.on_error(error)
+        engine.post(session.cancel, feed.spec.id)
+        return
+    state.size = count
+    engine.post(session.seal, feed, count)
+    state.gate.emptied()
+
+
+def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:
+    if page.fits_inline:
+        return InputPage(job, page.start, page.stop, b"".join(page.pieces), None, core.digests(page.refs))
+    digest = core.keep_pieces(page.pieces, hold=False)
+    return InputPage(job, page.start, page.stop, None, digest, core.digests(page.refs))
+
+
+def release_job(core: "GridCore", state: JobState, is_named: bool) -> None:
+    """Nobody here holds the job any more; called when its `Job` goes."""
+    if state.outlives_client and state.size is not None and state in core.feeders:
+        state.is_dropped = True  # its inputs are sent all the same
+        return
+    state.gate.close()
+    if not is_named:
+        core.engine.post(core.session.release, state.job)
