@@ -16,6 +16,7 @@ import disk
 import runner
 import table
 from machine import describe
+from orphans import adopt_orphans
 from peers import PEERS, NotInstalled, interpreter
 from plan import LOCAL, ROWS, SCALES, sizes_for
 
@@ -29,8 +30,13 @@ OUTSIDE = ("cold", "idle")
 def main(argv: list[str] | None = None) -> int:
     """Return 1 if a system, or a workload of one, failed."""
     options = parse(argv)
+    adopt_orphans()
     began = time.perf_counter()
-    facts: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "scale": options.scale, **describe()}
+    facts: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scale": options.scale,
+        **describe(),
+    }
     for what, fact in facts.items():
         print(f"{what:9} {fact}")
     found = Findings()

@@ -13,7 +13,10 @@ COMMITS = 50
 def floor(scale: str) -> dict[str, float]:
     """Return MB/s of blocks written and synced one by one, and ms of one small append and sync."""
     with tempfile.TemporaryDirectory(prefix="bench-disk-") as folder:
-        return {"fsynced writes, MB/s": _blocks(Path(folder), BLOCKS[scale]), "fsync of 4 KiB, ms": _commit(Path(folder))}
+        return {
+            "fsynced writes, MB/s": _blocks(Path(folder), BLOCKS[scale]),
+            "fsync of 4 KiB, ms": _commit(Path(folder)),
+        }
 
 
 def _blocks(folder: Path, count: int) -> float:

@@ -1,15 +1,16 @@
 """The peers' virtual environments: one each, made when it is first needed, from the pins in peers/*.txt.
 
-    python benchmarks/peers.py ray dask      # make or renew these
+python benchmarks/peers.py ray dask      # make or renew these
 """
 
+import os
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-ENVIRONMENTS = FOLDER / ".peers"
+ENVIRONMENTS = Path(os.environ.get("BENCH_ENVIRONMENTS", FOLDER / ".peers"))
 PEERS = ("joblib", "ray", "dask", "parsl", "celery", "hyperqueue")
 INSTALL_LIMIT_S = 900
 

@@ -55,7 +55,9 @@ def svg(results: dict[str, Any], systems: list[str]) -> str:
                 f'<circle cx="{_x(times):.1f}" cy="{y}" r="{RADIUS}" fill="{COLOURS[name]}" fill-opacity="0.85">'
                 f"<title>{NAMES[name]}: {times:.3g}</title></circle>"
             )
-    parts.append(f'<text x="{_x(1):.1f}" y="{bottom + 34}" text-anchor="middle">times as good as Fallow embedded</text>')
+    parts.append(
+        f'<text x="{_x(1):.1f}" y="{bottom + 34}" text-anchor="middle">times as good as Fallow embedded</text>'
+    )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -11,8 +11,8 @@ from select import select
 from typing import Any, Self
 
 import psutil
-from memory import pss_bytes
 from plan import WORKLOAD_OF, Sizes
+from processes import kill, pss_bytes
 
 FOLDER = Path(__file__).parent
 START_LIMIT_S = 60.0
@@ -29,11 +29,10 @@ class Worker:
 
     def __init__(self, system: str, python: Path) -> None:
         self._command = [str(python), str(FOLDER / "worker.py"), system]
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed with the worker
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FALLOW_")}
         path = f"{python.parent}{os.pathsep}{kept.get('PATH', '')}"
         self._environment = kept | {"PYTHONPATH": str(FOLDER), "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        self._seen: set[psutil.Process] = set()
 
     def __enter__(self) -> Self:
         began = time.perf_counter()
@@ -87,24 +86,15 @@ class Worker:
         return lines[-1][:300] if lines else "it ended without a word"
 
     def _end(self) -> None:
-        """Let it end by itself, then kill what is left of it: its children may be daemons by now."""
-        try:
-            tree = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            tree = []
+        """Let it end by itself, then kill what is left of it: daemons too, as the runner adopts orphans."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
             self._process.wait(STOP_LIMIT_S)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             pass
-        for process in (*tree, psutil.Process(self._process.pid)) if self._process.poll() is None else tree:
-            try:
-                process.kill()  # by identity: a number that another process has by now is left alone
-            except psutil.NoSuchProcess:
-                continue
+        kill(psutil.Process().children(recursive=True), STOP_LIMIT_S)
         self._process.wait()
-        psutil.wait_procs(tree, STOP_LIMIT_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._log.close()

@@ -1,6 +1,6 @@
 """A run as a table: for the terminal, and as a section of the documentation with its plot.
 
-    python benchmarks/table.py benchmarks/results/FILE.json      # writes docs/performance.md, .svg and .json
+python benchmarks/table.py benchmarks/results/FILE.json [FOLDER]    # writes performance.md, .svg and .json of docs/, or of FOLDER
 """
 
 import json
@@ -77,7 +77,9 @@ def _word(is_met: bool | None) -> str:
 
 def markdown(results: dict[str, Any]) -> str:
     systems = systems_of(results)
-    lines = [f"Medians of {results['runs']} repetitions, with the least and the greatest below; the best of each row is bold."]
+    lines = [
+        f"Medians of {results['runs']} repetitions, with the least and the greatest below; the best of each row is bold."
+    ]
     lines += ["", *(f"- {fact}: {results[fact]}" for fact in FACTS)]
     lines.append("- versions: " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()))
     lines += [f"- disk, {what}: {number(median(values))}" for what, values in results["floor"].items()]
@@ -91,7 +93,9 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["", f"Chunks chosen by hand: {chunks}.", "", "![Each system relative to Fallow](performance.svg)", ""]
     lines += ["| goal | measured | |", "| --- | --- | --- |"]
     for goal in goals.verdicts(results):
-        lines.append(f"| {goal.text} | {'' if goal.measured is None else f'{goal.measured:.3g}'} | {_word(goal.is_met)} |")
+        lines.append(
+            f"| {goal.text} | {'' if goal.measured is None else f'{goal.measured:.3g}'} | {_word(goal.is_met)} |"
+        )
     errors = [f"- {NAMES[each['system']]}, {each['where']}: `{each['error']}`" for each in results["errors"]]
     return "\n".join([*lines, *(["", "What failed:", "", *errors] if errors else [])])
 
@@ -117,4 +121,4 @@ def write_docs(results: dict[str, Any], folder: Path = DOCS) -> None:
 
 
 if __name__ == "__main__":
-    write_docs(json.loads(Path(sys.argv[1]).read_text()))
+    write_docs(json.loads(Path(sys.argv[1]).read_text()), *map(Path, sys.argv[2:]))

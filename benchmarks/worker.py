@@ -21,8 +21,10 @@ def main(name: str) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
     import tasks
+    from orphans import adopt_orphans
     from systems import open_system
 
+    adopt_orphans()
     system: System = open_system(name)
     try:
         system.start()

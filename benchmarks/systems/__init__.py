@@ -86,7 +86,6 @@ class System:
         return {}
 
 
-
 def tasks() -> Any:
     """Return the module of the task functions, by the name under which workers import it."""
     return importlib.import_module("tasks")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tasks
+
 from systems import WORKERS, System, saved_array
 
 FOLDER = Path(__file__).parents[1]

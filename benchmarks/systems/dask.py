@@ -6,6 +6,7 @@ from typing import Any
 import dask.bag
 import tasks
 from dask.distributed import Client, LocalCluster
+
 from systems import WORKERS, System
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import tasks
-from systems import WORKERS, System
 
 from fallow import Grid
+from systems import WORKERS, System
 
 
 class Embedded(System):

@@ -2,11 +2,10 @@
 
 import time
 
-from systems import WORKERS
-from systems.embedded import Embedded
-
 from fallow import Grid
 from fallow.demo.fleet import Fleet
+from systems import WORKERS
+from systems.embedded import Embedded
 
 UNMEASURED = 1.0
 """Score of a node that has not finished measuring itself."""

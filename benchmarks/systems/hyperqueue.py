@@ -17,6 +17,7 @@ import tasks
 from hyperqueue import Job, LocalCluster
 from hyperqueue.cluster import WorkerConfig
 from hyperqueue.task.function import PythonEnv
+
 from systems import WORKERS, System, saved_array
 
 URGENT = 10

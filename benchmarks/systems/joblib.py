@@ -9,6 +9,7 @@ from typing import Any
 import tasks
 from joblib import Parallel, delayed
 from joblib.executor import get_memmapping_executor
+
 from systems import WORKERS, System
 
 

@@ -9,6 +9,7 @@ import tasks
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
 from parsl.providers import LocalProvider
+
 from systems import WORKERS, System, saved_array
 
 URGENT = {"priority": 1}

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import tasks
+
 from systems import WORKERS, System
 
 

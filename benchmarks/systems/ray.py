@@ -10,6 +10,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a w
 import ray
 import tasks
 from ray.util.multiprocessing import Pool
+
 from systems import WORKERS, System
 
 

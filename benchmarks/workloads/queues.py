@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import tasks
-from memory import pss_bytes
+from processes import pss_bytes
 from systems import WORKERS, System
 
 HOLD_LIMIT_S = 60.0

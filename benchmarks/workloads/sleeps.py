@@ -26,7 +26,7 @@ def durations(count: int, ascending: bool) -> list[float]:
 
 
 def lower_bound(lengths: list[float]) -> float:
-    return max(max(lengths), sum(lengths) / WORKERS)
+    return max(*lengths, sum(lengths) / WORKERS)
 
 
 def first_come(lengths: list[float]) -> float:
@@ -44,4 +44,8 @@ def sleeps(system: System, count: int, ascending: bool) -> dict[str, float]:
     results = system.spread(tasks.pause, lengths)
     seconds = time.perf_counter() - began
     assert results == lengths
-    return {"seconds": seconds, "of bound": seconds / lower_bound(lengths), "of first come": seconds / first_come(lengths)}
+    return {
+        "seconds": seconds,
+        "of bound": seconds / lower_bound(lengths),
+        "of first come": seconds / first_come(lengths),
+    }
