@@ -42,6 +42,11 @@ class RangeSet:
         at = bisect_right(self._starts, index) - 1
         return at >= 0 and index < self._stops[at]
 
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether all of `[start, stop)` is in the set."""
+        at = bisect_right(self._starts, start) - 1
+        return at >= 0 and stop <= self._stops[at]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RangeSet) and self._starts == other._starts and self._stops == other._stops
 

@@ -51,6 +51,8 @@ def test_questions(parts, start, stop):
     assert indices(ours.missing(start, stop)) == sorted(asked - theirs)
     if start <= stop:
         assert indices(ours.within(start, stop)) == sorted(asked & theirs)
+    if start < stop:
+        assert ours.covers(start, stop) == (asked <= theirs)
     assert (start in ours) == (start in theirs)
 
 

@@ -3,6 +3,7 @@
 from fallow.hub.core.page_cache import PageCache
 from fallow.model.ids import JobId
 from fallow.model.page import InputPage
+from fallow.model.ranges import RangeSet
 
 JOB = JobId("a" * 32)
 
@@ -53,6 +54,8 @@ def test_settled_pages_are_dropped_from_the_front():
     cache = PageCache(1 << 20)
     for start in (0, 10, 20):
         cache.put(page(start, start + 10), pinned=False)
-    cache.drop_settled(JOB, 25)
-    assert cache.covering(JOB, 0, 20) is None
+    cache.drop_settled(JOB, RangeSet([(0, 9), (10, 25)]))
+    assert cache.covering(JOB, 0, 30) is not None
+    cache.drop_settled(JOB, RangeSet([(0, 25)]))
+    assert cache.covering(JOB, 10, 20) is None
     assert cache.covering(JOB, 20, 30) is not None

@@ -78,6 +78,7 @@ class BlobDesk:
     def close(self) -> None:
         """The link is gone: let others go on with what it was uploading."""
         self.is_closed = True
+        self._on_held = _nobody  # it holds the shell that holds this
         for digest in list(self._writers):
             self._abandon(digest)
         for task in self._tasks:
@@ -137,8 +138,8 @@ class BlobDesk:
 
     def _chunk(self, chunk: BlobChunk) -> None:
         writer = self._writers.get(chunk.digest)
-        if writer is None:
-            return  # refused or abandoned meanwhile
+        if writer is None or writer.offset >= writer.size:
+            return  # refused or abandoned meanwhile, or a repeated frame of what is complete
         try:
             writer.write(chunk.offset, chunk.data)
         except (FallowError, OSError) as error:
@@ -207,3 +208,7 @@ class BlobDesk:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _nobody(_digest: Digest) -> None:
+    """Stands in for who asked to be told of held blobs and has gone."""

@@ -401,6 +401,8 @@ class Hub:
                 for each in change.pages:
                     if each.page.blob is not None:
                         self.book.page_blobs.setdefault(change.job, set()).add(each.page.blob)
+                if self.scheduler.has_job(change.job):
+                    self.desk.pages.drop_settled(change.job, self.scheduler.settled(change.job))
 
     def _job_ended(self, change: EndJob) -> None:
         job = change.job

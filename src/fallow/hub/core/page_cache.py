@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 from fallow.model.ids import JobId
 from fallow.model.page import InputPage
+from fallow.model.ranges import RangeSet
 
 PAGE_OVERHEAD_BYTES = 200
 """What a page costs in memory beside its bytes."""
@@ -69,16 +70,18 @@ class PageCache:
             self._bytes -= _size(self._pages.pop(key))
             self._pinned.discard(key)
 
-    def drop_settled(self, job: JobId, stop: int) -> None:
-        """Drop the pages of tasks below `stop`: they have results and are not granted again."""
-        starts = self._starts.get(job, [])
+    def drop_settled(self, job: JobId, settled: RangeSet) -> None:
+        """Drop the job's first pages, as far as all of their tasks have results: they are not granted again."""
+        starts = self._starts.get(job)
+        if not starts:
+            return
         count = 0
-        while (
-            count < len(starts)
-            and self._pages[job, starts[count]].stop <= stop
-            and (job, starts[count]) not in self._pinned
-        ):
-            self._bytes -= _size(self._pages.pop((job, starts[count])))
+        for start in starts:
+            key = (job, start)
+            page = self._pages[key]
+            if key in self._pinned or not settled.covers(page.start, page.stop):
+                break
+            self._bytes -= _size(self._pages.pop(key))
             count += 1
         del starts[:count]
 

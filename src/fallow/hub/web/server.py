@@ -22,7 +22,7 @@ from fallow.model.errors import BadRequest
 SWITCH_INTERVAL_S = 0.0002
 """How long the journal's thread may keep the interpreter from the event loop. The default of 5 ms would be ten times
 what a frame's whole way through the hub takes."""
-GARBAGE = (50_000, 20, 20)
+GARBAGE = (10_000, 20, 20)
 """How many new objects, and rounds over younger ones, come before the interpreter looks for cycles. The hub makes next to
 none, and the default of 700 objects costs a fifth of its time under load."""
 DRAIN_S = 5.0
