@@ -100,7 +100,7 @@ class GridCore:
         """Make the hub keep the archives of the local modules that are loaded now; return their digests by name."""
         archives = self._sources.archives()
         for digest, data in archives.values():
-            await self.session.keep(digest, data)
+            await self.session.blobs.keep(digest, data)
         return {name: digest for name, (digest, _) in archives.items()}
 
     # --- blobs ---
@@ -114,14 +114,16 @@ class GridCore:
         for piece in pieces:
             hasher.update(piece)
         digest = Digest(hasher.hexdigest())
-        incoming = self.session.incoming
+        incoming = self.session.blobs.incoming
         source: bytes | Path | None = None
         if incoming is not None and pages.size_bytes(pieces) >= FILE_BYTES:
             source = _write(incoming, pieces)
         if source is None:
             source = b"".join(pieces)
         try:
-            self.engine.run(self.session.keep(digest, source) if hold else self.session.keep_page(digest, source))
+            self.engine.run(
+                self.session.blobs.keep(digest, source) if hold else self.session.blobs.keep_page(digest, source)
+            )
         finally:
             if isinstance(source, Path):
                 source.unlink(missing_ok=True)  # the hub has moved it, or had it already

@@ -95,7 +95,7 @@ async def start_job(
     session = core.session
     try:
         sources = await core.keep_sources()
-        await session.keep(spec.function, function)
+        await session.blobs.keep(spec.function, function)
         spec = msgspec.structs.replace(spec, sources=sources)
         feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted)
         session.create_job(feed)

@@ -16,22 +16,16 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from fallow.client.blob_exchange import FULL_RETRY_S, BlobExchange
 from fallow.link.frames import (
     PROTOCOL_VERSION,
     Accepted,
     AddInput,
     Answer,
     Ask,
-    BlobAt,
-    BlobChunk,
-    BlobKept,
-    BlobMissing,
-    BlobOffer,
-    BlobWanted,
     CancelTasks,
     ClientHello,
     CreateJob,
-    FilesShared,
     Goodbye,
     JobCreated,
     Progress,
@@ -39,14 +33,12 @@ from fallow.link.frames import (
     ReleaseJob,
     Results,
     Seal,
-    SharesFiles,
     Unwatch,
     WaitingBecause,
     Watch,
     Welcome,
 )
 from fallow.link.link import Link
-from fallow.link.transfer import send_blob
 from fallow.model.errors import BY_CODE, Closed, Denied, FallowError, HubFull, Unavailable
 from fallow.model.ids import Digest, JobId, SessionId
 from fallow.model.job import JobInfo, JobProgress, JobSpec
@@ -55,9 +47,6 @@ from fallow.model.page import InputPage, StoredPage
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 10.0
 """Waits between attempts to reach the hub again double from the first to the most, with jitter."""
-FULL_RETRY_S = 1.0
-"""How long to wait before a page is sent again to a hub whose disk was full."""
-
 GOODBYE_S = 2.0
 """How long leaving waits for the goodbye to be sent."""
 
@@ -122,11 +111,7 @@ class ClientSession:
         self._readers: dict[int, Reader] = {}
         self._numbers = itertools.count(1)
         self._asks: dict[int, tuple[Ask, asyncio.Future[Any], Any]] = {}
-        self._uploads: dict[Digest, tuple[bytes | Path, int, asyncio.Future[None], bool]] = {}
-        self._kept: set[Digest] = set()
-        self._downloads: dict[Digest, tuple[bytearray, asyncio.Future[bytes | Path]]] = {}
-        self.incoming: Path | None = None
-        """The hub's folder for blobs of those who share its filesystem; None if this client does not."""
+        self.blobs = BlobExchange(self._send, self.spawn)
         self._unsent: list[Any] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -149,7 +134,7 @@ class ClientSession:
         link.send(ClientHello(PROTOCOL_VERSION, self.id, self._python))
         self.welcome = await self._welcomed
         self._is_up = True
-        self._prove_shared_files(self.welcome)
+        self.blobs.came(self.welcome)
         self._repeat()
 
     async def _keep_connected(self) -> None:
@@ -170,7 +155,7 @@ class ClientSession:
     def _on_closed(self, reason: str) -> None:
         self._is_up = False
         self._link = None
-        self.incoming = None
+        self.blobs.went()
         self._lost.set()
         if self._welcomed is not None and not self._welcomed.done():
             self._welcomed.set_exception(Unavailable(f"the hub closed the connection: {reason}"))
@@ -183,28 +168,16 @@ class ClientSession:
         for reader in list(self._readers.values()):
             reader.on_error(error)
         waiting: list[asyncio.Future[Any]] = [future for _, future, _ in self._asks.values()]
-        waiting += [upload[2] for upload in self._uploads.values()]
-        waiting += [future for _, future in self._downloads.values()]
+        waiting += self.blobs.waiting()
         waiting += [feed.created for feed in self._feeds.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
                 future.exception()
 
-    def _prove_shared_files(self, welcome: Welcome) -> None:
-        if welcome.probe is None:
-            return
-        try:
-            proof = Path(welcome.probe).read_text()
-        except (OSError, UnicodeDecodeError):
-            return  # another machine, or another user
-        self._send(SharesFiles(proof))
-
     def _repeat(self) -> None:
         """Send again what the last connection may have lost."""
-        self._kept.clear()
-        for digest, (source, size, _, hold) in self._uploads.items():
-            self._offer(digest, source, size, hold)
+        self.blobs.repeat_offers()
         for feed in self._feeds.values():
             if not feed.created.done():
                 self._send(CreateJob(feed.spec, feed.if_exists))
@@ -217,8 +190,7 @@ class ClientSession:
                 self._watch(reader)
         for ask, _, _ in self._asks.values():
             self._send(ask)
-        for digest, (data, _) in self._downloads.items():
-            self._send(BlobWanted(digest, len(data)))
+        self.blobs.repeat_wishes()
         unsent, self._unsent = self._unsent, []
         for frame in unsent:
             self._send(frame)
@@ -322,42 +294,6 @@ class ClientSession:
         if self._readers.pop(reader.number, None) is not None:
             self._send(Unwatch(reader.job, reader.number))
 
-    # --- blobs ----------------------------------------------------------------------------------
-
-    async def keep(self, digest: Digest, source: bytes | Path, *, hold: bool = True) -> None:
-        """Return once the hub keeps this blob, on behalf of this session if `hold`; raises HubFull, TooLarge."""
-        if digest in self._kept:
-            return
-        known = self._uploads.get(digest)
-        if known is not None:
-            await asyncio.shield(known[2])
-            return
-        size = source.stat().st_size if isinstance(source, Path) else len(source)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._uploads[digest] = (source, size, future, hold)
-        self._offer(digest, source, size, hold)
-        await asyncio.shield(future)
-
-    async def keep_page(self, digest: Digest, source: bytes | Path) -> None:
-        """Return once the hub keeps the blob of a page; of a job that it accepted, so it is offered until there is room."""
-        while True:
-            try:
-                return await self.keep(digest, source, hold=False)
-            except HubFull:
-                await asyncio.sleep(FULL_RETRY_S)
-
-    def _offer(self, digest: Digest, source: bytes | Path, size: int, hold: bool) -> None:
-        is_shared = isinstance(source, Path) and source.parent == self.incoming
-        self._send(BlobOffer(digest, size, str(source) if is_shared else None, hold))
-
-    async def fetch(self, digest: Digest) -> bytes | Path:
-        """Return a blob's bytes, or the file that it lies in if the hub shares its files. Raises NotFound."""
-        known = self._downloads.get(digest)
-        if known is None:
-            known = self._downloads[digest] = (bytearray(), asyncio.get_running_loop().create_future())
-            self._send(BlobWanted(digest, 0))
-        return await asyncio.shield(known[1])
-
     # --- questions ------------------------------------------------------------------------------
 
     async def ask(self, what: str, argument: str, answer: type[T] | Any, *, after: int = 0) -> T:
@@ -388,23 +324,6 @@ class ClientSession:
                 feed = self._feeds.get(frame.asked)
                 if feed is not None and not feed.created.done():
                     feed.created.set_result(frame.info)
-            case BlobKept():
-                upload = self._uploads.pop(frame.digest, None)
-                if upload is not None:
-                    if upload[3]:  # held for this session; others go with the job that they were for
-                        self._kept.add(frame.digest)
-                    if not upload[2].done():
-                        upload[2].set_result(None)
-            case BlobWanted():
-                upload = self._uploads.get(frame.digest)
-                if upload is not None and self._link is not None:
-                    self.spawn(send_blob(self._link, frame.digest, upload[0], frame.offset))
-            case BlobChunk():
-                self._chunk(frame)
-            case BlobAt():
-                self._downloaded(frame.digest, Path(frame.path))
-            case BlobMissing():
-                self._missing(frame)
             case Answer():
                 asked = self._asks.get(frame.request)
                 if asked is not None and not asked[1].done():
@@ -417,11 +336,11 @@ class ClientSession:
                     _log.warning(
                         "%s is waiting: %s", feed.spec.name or feed.spec.function_name, "; ".join(frame.reasons)
                     )
-            case FilesShared():
-                self.incoming = Path(frame.incoming)
             case Welcome():
                 if self._welcomed is not None and not self._welcomed.done():
                     self._welcomed.set_result(frame)
+            case _:
+                self.blobs.on_frame(frame, self._link)
 
     def _results(self, frame: Results) -> None:
         reader = self._readers.get(frame.reader)
@@ -435,7 +354,7 @@ class ClientSession:
 
     async def _results_with_blobs(self, reader: Reader, pages: tuple[StoredPage, ...], digests: list[Digest]) -> None:
         try:
-            blobs = {digest: await self.fetch(digest) for digest in digests}
+            blobs = {digest: await self.blobs.fetch(digest) for digest in digests}
         except FallowError as error:
             reader.on_error(error)
             return
@@ -450,29 +369,6 @@ class ClientSession:
         while pages and pages[0].stop <= frame.stop:
             pages.popleft()
         feed.on_accepted(frame.stop)
-
-    def _chunk(self, chunk: BlobChunk) -> None:
-        download = self._downloads.get(chunk.digest)
-        if download is None or chunk.offset != len(download[0]):
-            return  # repeated after a reconnect
-        download[0].extend(chunk.data)
-        if len(download[0]) >= chunk.size:
-            self._downloaded(chunk.digest, bytes(download[0]))
-
-    def _downloaded(self, digest: Digest, content: bytes | Path) -> None:
-        download = self._downloads.pop(digest, None)
-        if download is not None and not download[1].done():
-            download[1].set_result(content)
-
-    def _missing(self, frame: BlobMissing) -> None:
-        kind = BY_CODE.get(frame.code, FallowError)
-        error = kind(f"blob {frame.digest[:12]}…: {frame.reason or 'the hub does not have it'}")
-        download = self._downloads.pop(frame.digest, None)
-        if download is not None and not download[1].done():
-            download[1].set_exception(error)
-        upload = self._uploads.pop(frame.digest, None)
-        if upload is not None and not upload[2].done():
-            upload[2].set_exception(error)
 
     def _refused(self, frame: Refused) -> None:
         error = BY_CODE.get(frame.code, FallowError)(frame.message)

@@ -175,7 +175,7 @@ class Stream:
     async def _send_blob(self, session: Any, data: bytes, start: int, stop: int, digests: tuple[Digest, ...]) -> None:
         digest = self._core.digest(data)
         try:
-            await session.keep_page(digest, data)
+            await session.blobs.keep_page(digest, data)
         except FallowError as error:
             self.on_error(error)
             return
@@ -207,7 +207,7 @@ class Stream:
         self._feed = JobFeed(spec, "error", self._on_progress, self.on_error, self._on_accepted)
         try:
             sources = await core.keep_sources()
-            await core.session.keep(spec.function, self._function)
+            await core.session.blobs.keep(spec.function, self._function)
         except FallowError as error:
             self.on_error(error)
             return

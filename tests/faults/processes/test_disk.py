@@ -88,11 +88,11 @@ def test_a_disk_without_any_room_loses_nothing(programs, grid_of, small_disk, wa
 def test_a_put_into_a_disk_without_room_is_refused_and_leaves_nothing_behind(programs, grid_of, small_disk, wait_until):
     hub = programs.hub("--state", small_disk.path / "hub", "--reserve", "1MB", "--port", "0")
     grid = grid_of(hub.url)
-    wait_until(lambda: grid._core.session.incoming)  # it shares the hub's files
+    wait_until(lambda: grid._core.session.blobs.incoming)  # it shares the hub's files
     small_disk.fill(LARGE_BYTES // 2)
     with pytest.raises(HubFull):
         grid.put(bytes(LARGE_BYTES))
-    assert not list(grid._core.session.incoming.iterdir())
+    assert not list(grid._core.session.blobs.incoming.iterdir())
     small_disk.clear()
     wait_until(lambda: post(hub).status_code == 201)
     assert len(grid.put(bytes(LARGE_BYTES)).digest) == 64
