@@ -141,6 +141,10 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
                 return
             if data:
                 self._transport.write(data)
+            elif self._protocol.parser_exc is not None and self._transport.can_write_eof():
+                # what the other end still sends is taken and dropped, or its system would drop our reason unread
+                self._transport.write_eof()
+                self._abort_soon()
             else:  # the closing handshake is done
                 self._transport.close()
 

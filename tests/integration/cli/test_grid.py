@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 
 import pytest
 from programs_for_tests import ADMIN, JOIN, wait_until
@@ -259,6 +260,19 @@ def test_malformed_options_of_a_node(programs, option, value):
     assert code == 1
     assert option in said
     assert said.count("\n") == 1
+
+
+def test_a_node_that_starts_before_its_hub_joins_it(programs):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--slots", "1", "--name", "early", "--state", programs.folder / "early"]
+    early = programs.start("node", f"http://127.0.0.1:{port}", *options, name="early", FALLOW_TOKEN=JOIN)
+    wait_until(lambda: f"no hub answers at http://127.0.0.1:{port}" in early.said(), "the node to try")
+    hub = programs.hub("--port", port)
+    wait_until(lambda: [node["name"] for node in hub.get("/nodes")["nodes"]] == ["early"], "the node to join")
+    assert hub.wait_done(hub.job()["id"])["settled"] == 3
+    assert early.stop() == 0
 
 
 def test_a_second_node_in_the_same_folder(programs, hub):

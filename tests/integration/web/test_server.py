@@ -2,17 +2,30 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import shutil
 import signal
 import socket
 import sqlite3
+import sys
 import threading
 
 import httpx
 import pytest
 from programs_for_tests import ADMIN, JOIN, wait_until
+from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.sync.client import connect
+from websockets.uri import parse_uri
 
+from fallow.hub.core.opening import open_hub
+from fallow.hub.core.settings import HubSettings
+from fallow.hub.web.server import serve
+from fallow.link.codec import encode_frame, join_frames
+from fallow.link.frames import PROTOCOL_VERSION, Ask, ClientHello
 from fallow.link.websocket import dial
 from fallow.model.errors import Denied, Forbidden
 
@@ -151,18 +164,135 @@ def test_links_need_a_token_of_the_right_role(programs):
 
 
 def test_what_is_no_link_is_refused_and_the_hub_goes_on(programs):
-    from websockets.sync.client import connect
-
     hub = programs.hub()
+    programs.node(hub)
     target = hub.url.replace("http", "ws") + "/link/client"
     headers = {"Authorization": f"Bearer {ADMIN}"}
-    for message in (b"\xc1", b"", b"\x91" * 5000, "text", b"x" * (2 << 20)):
-        with contextlib.suppress(OSError), connect(target, additional_headers=headers, proxy=None) as socket_:
-            with contextlib.suppress(Exception):
+    for message, code, reason in (
+        (b"\xc1", 1000, "not a Fallow message"),
+        (b"", 1000, "not a Fallow message"),
+        (b"\x91" * 5000, 1000, "not a Fallow message"),
+        ("text", 1000, "not a Fallow message"),
+        (b"x" * (2 << 20), 1009, "2097152 bytes"),
+    ):
+        with connect(target, additional_headers=headers, proxy=None) as socket_:
+            with pytest.raises(ConnectionClosed) as closed:
                 socket_.send(message)
-                while True:
-                    socket_.recv(timeout=10)
-    assert hub.http.get("/healthz").text == "ok"
+                socket_.recv(timeout=10)
+        assert closed.value.rcvd.code == code
+        assert reason in closed.value.rcvd.reason
+    assert hub.wait_done(hub.job()["id"])["settled"] == 3
+
+
+def test_links_are_not_compressed(programs):
+    target = programs.hub().url.replace("http", "ws") + "/link/client"
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    with connect(target, additional_headers=headers, proxy=None, compression="deflate") as socket_:
+        assert "permessage-deflate" in socket_.request.headers["Sec-WebSocket-Extensions"]
+        assert socket_.response.headers.get("Sec-WebSocket-Extensions") is None
+
+
+class FastClock(asyncio.SelectorEventLoop):
+    """A loop whose time can jump."""
+
+    ahead_s = 0.0
+
+    def time(self):
+        return super().time() + self.ahead_s
+
+
+@pytest.fixture
+def interpreter():
+    """Serving in this process changes how it switches threads and looks for cycles."""
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    yield
+    sys.setswitchinterval(interval)
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
+
+
+def test_the_hub_pings_nobody(tmp_path, interpreter):
+    """Whoever dialled does, once for both ends."""
+    protocol = ClientProtocol(parse_uri("ws://hub/link/client"), max_size=None)
+    got = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        made = open_hub(HubSettings(folder=tmp_path, database="memory", admin_secret=ADMIN, reserve_bytes=0))
+        ready = loop.create_future()
+        serving = asyncio.create_task(serve(made, "127.0.0.1", 0, ready.set_result))
+        reader, writer = await asyncio.open_connection("127.0.0.1", int((await ready).rpartition(":")[2]))
+
+        def flush():
+            for data in protocol.data_to_send():
+                writer.write(data)
+
+        def say(frame):
+            protocol.send_binary(join_frames([encode_frame(frame)]))
+            flush()
+
+        async def hear(is_so):
+            while not any(map(is_so, got)):
+                data = await asyncio.wait_for(reader.read(1 << 16), 3600)
+                assert data, "the hub closed the connection"
+                protocol.receive_data(data)
+                got.extend(protocol.events_received())
+                flush()
+
+        request = protocol.connect()
+        request.headers["Authorization"] = f"Bearer {ADMIN}"
+        protocol.send_request(request)
+        flush()
+        await hear(lambda event: isinstance(event, Response) and event.status_code == 101)
+        say(ClientHello(PROTOCOL_VERSION, "5" * 32, "3.11"))
+        await hear(lambda event: isinstance(event, Frame))
+        got.clear()
+        loop.ahead_s += 600  # everything that the server has set a timer for is due
+        say(Ask(1, "job", "unknown"))
+        await hear(lambda event: isinstance(event, Frame) and b"unknown" in bytes(event.data))
+        signal.raise_signal(signal.SIGTERM)
+        assert await serving == 0
+        writer.close()
+        await writer.wait_closed()
+
+    with asyncio.Runner(loop_factory=FastClock) as runner:
+        runner.run(main())
+    assert {event.opcode for event in got} == {Opcode.BINARY}
+
+
+def test_tokens_are_in_no_url(programs):
+    """What is in a URL ends in logs, histories and referrers: nothing of ours puts a token there, and none there counts."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        asked = []
+
+        def answer():
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    asked.append(connection.recv(65536).decode())
+                    connection.sendall(b"HTTP/1.1 401 Denied\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(Denied):
+            asyncio.run(dial(url, ADMIN, "client"))
+        programs.run("jobs", FALLOW_HUB=url, FALLOW_TOKEN=ADMIN)
+        answering.join(30)
+    for request in asked:
+        line, _, rest = request.partition("\r\n")
+        assert ADMIN not in line
+        assert f"Bearer {ADMIN}" in rest
+    assert len(asked) == 2
+    hub = programs.hub()
+    for name in ("token", "access_token", "authorization"):
+        for path in ("/api/v1/jobs", "/live", "/api/v1/events"):
+            assert httpx.get(f"{hub.url}{path}?{name}={ADMIN}", trust_env=False).status_code == 401
+        target = hub.url.replace("http", "ws") + f"/link/client?{name}={ADMIN}"
+        with pytest.raises(InvalidStatus), connect(target, proxy=None):
+            pass
+    assert hub.stop() == 0
+    assert ADMIN not in hub.said()
 
 
 def test_events_stream_and_resume(programs):

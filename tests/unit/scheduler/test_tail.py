@@ -165,8 +165,9 @@ def test_a_reduction_is_repeated_whole(bench):
     assert bench.ends == [("j", "done")]
 
 
-def test_a_long_task_on_a_slow_node_moves_before_the_tail(bench):
-    bench.node("slow", score=0.5).node("fast", score=4.0).job("j", 200, counting=True)
+def copied_before_the_tail(bench, **options):
+    """A job of many tasks, of which the first ones are long and run on a slow node: return the copies that are made of them."""
+    bench.node("slow", score=0.5).node("fast", score=4.0).job("j", 200, counting=True, **options)
     grants = [each for each in bench.grants if each.node == "fast"]
     copied = []
     while grants and not copied:
@@ -178,8 +179,19 @@ def test_a_long_task_on_a_slow_node_moves_before_the_tail(bench):
         bench.done(grant, elapsed_s=seconds)
         grants += [each for each in bench.grants if each.node == "fast"]
         copied = [lease for lease in bench.scheduler._books.leases.values() if lease.original is not None]
+    return copied
+
+
+def test_a_long_task_on_a_slow_node_moves_before_the_tail(bench):
+    copied = copied_before_the_tail(bench)
     assert copied[0].original.node.id == "slow"
     assert bench.scheduler._books.jobs["j"].pending_count > 0
+
+
+def test_a_long_task_with_side_effects_stays_where_it_is(bench):
+    assert copied_before_the_tail(bench, speculate=False) == []
+    assert bench.progress().leased == bench.progress().accepted - bench.progress().settled > 0
+    assert {lease.node.id for lease in bench.scheduler._books.leases.values()} == {"slow"}
 
 
 def test_idle_nodes_look_less_and_less_often(bench):

@@ -111,6 +111,19 @@ class Web:
     def token(self, role, name="someone"):
         return self.run(self.hub.create_token(role, name))[1]
 
+    @staticmethod
+    def is_refusal(answer, status, code):
+        """Whether an answer has the one shape of errors; fails with what is wrong in it."""
+        body = answer.json()
+        assert (answer.status_code, body["error"]["code"]) == (status, code), answer.text
+        assert set(body) == {"error"}
+        assert set(body["error"]) == {"code", "message"}
+        assert body["error"]["message"]
+        assert answer.headers["content-type"].startswith("application/json")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        return True
+
     def add_node(self, function=lambda x: x, name="bench-3"):
         async def add():
             return Node(self.hub, self.hub.authenticate(self.join), function, name)

@@ -77,9 +77,8 @@ def test_tokens_are_shown_once_and_kept_as_hashes(web):
     ],
 )
 def test_malformed_token_requests(web, body):
-    assert web.post("/api/v1/tokens", json=body).status_code == 400
+    assert web.is_refusal(web.post("/api/v1/tokens", json=body), 400, "bad_request")
 
 
 def test_revoking_an_unknown_token(web):
-    answer = web.call("DELETE", "/api/v1/tokens/nothere")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert web.is_refusal(web.call("DELETE", "/api/v1/tokens/nothere"), 404, "not_found")

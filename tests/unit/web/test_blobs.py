@@ -20,7 +20,7 @@ def test_blobs_come_back_as_they_went(web, size):
 def test_put_checks_the_digest(web):
     assert web.call("PUT", f"/api/v1/blobs/{digest_of(b'abc')}", content=b"abc").status_code == 200
     refused = web.call("PUT", f"/api/v1/blobs/{digest_of(b'abc')}", content=b"abd")
-    assert refused.status_code == 400
+    assert web.is_refusal(refused, 400, "bad_request")
     assert digest_of(b"abd") in refused.json()["error"]["message"]
 
 
@@ -28,4 +28,5 @@ def test_put_checks_the_digest(web):
     ("digest", "status"), [("0" * 64, 404), ("xyz", 400), ("A" * 64, 400), ("..%2f..%2fetc%2fpasswd", 400)]
 )
 def test_digests_that_name_nothing(web, digest, status):
-    assert web.get(f"/api/v1/blobs/{digest}").status_code == status
+    code = "not_found" if status == 404 else "bad_request"
+    assert web.is_refusal(web.get(f"/api/v1/blobs/{digest}"), status, code)

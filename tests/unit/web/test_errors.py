@@ -31,18 +31,6 @@ ROUTES = [
 ]
 
 
-def is_refusal(answer, status, code):
-    body = answer.json()
-    assert (answer.status_code, body["error"]["code"]) == (status, code), answer.text
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message"}
-    assert body["error"]["message"]
-    assert answer.headers["content-type"].startswith("application/json")
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["cache-control"] == "no-store"
-    return True
-
-
 def test_the_list_above_is_complete(web):
     found = {
         (method, route.path_format.replace("{job}", "x").replace("{digest}", "x").replace("{token_id}", "x"))
@@ -57,32 +45,32 @@ def test_the_list_above_is_complete(web):
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_without_a_token(web, method, path):
     answer = web.call(method, path, token="")
-    assert is_refusal(answer, 401, "denied")
+    assert web.is_refusal(answer, 401, "denied")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_with_a_wrong_token(web, method, path):
     answer = web.call(method, path, token="flw_wrong-wrong-wrong")
-    assert is_refusal(answer, 401, "denied")
+    assert web.is_refusal(answer, 401, "denied")
     assert "flw_wrong" not in answer.text
     assert "send a valid one as `Authorization: Bearer TOKEN`" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_with_a_nodes_token(web, method, path):
-    assert is_refusal(web.call(method, path, token=web.join), 403, "forbidden")
+    assert web.is_refusal(web.call(method, path, token=web.join), 403, "forbidden")
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if "tokens" in route[1]])
 def test_admins_routes_with_a_users_token(web, method, path):
-    assert is_refusal(web.call(method, path, token=web.token("user")), 403, "forbidden")
+    assert web.is_refusal(web.call(method, path, token=web.token("user")), 403, "forbidden")
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_with_a_method_that_is_not_possible(web, method, path):
     answer = web.call("PATCH", path)
-    assert is_refusal(answer, 405, "method_not_allowed")
+    assert web.is_refusal(answer, 405, "method_not_allowed")
     assert method in answer.headers["allow"]
 
 
@@ -90,13 +78,13 @@ def test_with_a_method_that_is_not_possible(web, method, path):
     "path", ["/nothing", "/api/v1/nothing", "/api/v1/jobs/x/nothing", "/static/nothing.css", "/static/../app.py"]
 )
 def test_unknown_paths(web, path):
-    assert is_refusal(web.get(path), 404, "not_found")
+    assert web.is_refusal(web.get(path), 404, "not_found")
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if "/jobs/x" in route[1]])
 def test_unknown_jobs(web, method, path):
     answer = web.call(method, path)
-    assert is_refusal(answer, 404, "job_not_found")
+    assert web.is_refusal(answer, 404, "job_not_found")
     assert answer.json()["error"]["message"] == "there is no job 'x'; `fallow jobs` lists yours"
 
 
@@ -104,7 +92,7 @@ def test_bodies_over_the_limit(make_web):
     web = make_web(WebSettings(body_bytes=1000, blob_bytes=1000))
     for method, path in (("POST", "/api/v1/jobs"), ("POST", "/api/v1/tokens"), ("POST", "/api/v1/blobs")):
         answer = web.call(method, path, content=b"x" * 1001, headers={"Content-Type": "application/json"})
-        assert is_refusal(answer, 413, "too_large")
+        assert web.is_refusal(answer, 413, "too_large")
         assert "1000 bytes; the Python client" in answer.json()["error"]["message"]
 
 
@@ -117,7 +105,7 @@ def test_streamed_bodies_over_the_limit(make_web):
 
     for path in ("/api/v1/jobs", "/api/v1/blobs"):
         answer = web.post(path, content=endless(), headers={"Content-Type": "application/json"})
-        assert is_refusal(answer, 413, "too_large")
+        assert web.is_refusal(answer, 413, "too_large")
 
 
 def test_a_fault_of_the_hub_shows_a_number_and_nothing_else(web, monkeypatch, capsys):
@@ -126,7 +114,7 @@ def test_a_fault_of_the_hub_shows_a_number_and_nothing_else(web, monkeypatch, ca
 
     monkeypatch.setattr(web.hub, "nodes", broken)
     answer = web.get("/api/v1/nodes")
-    assert is_refusal(answer, 500, "internal")
+    assert web.is_refusal(answer, 500, "internal")
     assert "secret" not in answer.text
     logged = capsys.readouterr().out
     assert answer.json()["error"]["message"].rsplit(" ", 1)[-1] in logged
@@ -136,7 +124,7 @@ def test_a_fault_of_the_hub_shows_a_number_and_nothing_else(web, monkeypatch, ca
 def test_wrong_media_types(web):
     answer = web.post("/api/v1/jobs", content=b"function=a", headers={"Content-Type": "text/plain"})
     assert answer.status_code in {400, 415}
-    assert is_refusal(answer, answer.status_code, answer.json()["error"]["code"])
+    assert web.is_refusal(answer, answer.status_code, answer.json()["error"]["code"])
 
 
 def test_healthz_says_ok_and_nothing_else(web):
