@@ -43,9 +43,13 @@ class Cable:
             for writer in pair:
                 writer.transport.abort()
 
-    async def fail(self, how: str, duration_s: float) -> None:
-        """Be broken for a while: "close", "refuse", "stall", "deaf" (one way stands still) or "drop" (one way is lost)."""
-        direction = int(duration_s * 1000) % 2
+    async def fail(self, how: str, duration_s: float, direction: int | None = None) -> None:
+        """Be broken for a while: "close", "refuse", "stall", "deaf" (one way stands still) or "drop" (one way is lost).
+
+        direction: which way; None: let the duration's milliseconds decide.
+        """
+        if direction is None:
+            direction = int(duration_s * 1000) % 2
         if how == "close":
             self.cut()
         elif how == "refuse":
@@ -60,6 +64,10 @@ class Cable:
         await asyncio.sleep(duration_s)
         if how == "drop":
             self.cut()  # bytes are missing: no network would go on with this connection
+        self.mend()
+
+    def mend(self) -> None:
+        """Be whole again."""
         self._refuses = False
         self._drops = [False, False]
         for flow in self._flows:

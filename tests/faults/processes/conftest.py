@@ -29,6 +29,7 @@ def _load(name, path):
 programs_for_tests = _load("programs_for_tests", Path(__file__).parents[2] / "programs.py")
 programs = programs_for_tests.programs
 Cable = _load("cable_for_tests", Path(__file__).parents[1] / "chaos" / "cable.py").Cable
+Meddler = _load("meddler_for_tests", Path(__file__).with_name("meddler.py")).Meddler
 
 
 @pytest.fixture
@@ -56,6 +57,17 @@ class Executions:
 @pytest.fixture
 def executions(tmp_path):
     return Executions(tmp_path / "executions")
+
+
+@pytest.fixture
+def start_node(programs):
+    """Start a node at an address, which may be a cable's; does not wait for it to join."""
+
+    def start(url, name="one", slots=1):
+        options = ["--slots", slots, "--name", name, "--state", programs.folder / name]
+        return programs.start("node", url, *options, name=name, FALLOW_TOKEN=programs_for_tests.JOIN)
+
+    return start
 
 
 @pytest.fixture
@@ -95,14 +107,21 @@ class CableHandle:
         self._loop, self._cable = loop, cable
         self.url = f"http://127.0.0.1:{cable.port}"
 
-    def fail(self, how, duration_s):
+    def fail(self, how, duration_s, direction=None):
         """Be broken for a while; returns at once."""
-        return asyncio.run_coroutine_threadsafe(self._cable.fail(how, duration_s), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._cable.fail(how, duration_s, direction), self._loop)
+
+    def mend(self):
+        self._loop.call_soon_threadsafe(self._cable.mend)
+
+    @property
+    def counts(self):
+        return self._cable.counts
 
 
 @pytest.fixture
 def cable_to():
-    """Lay a cable to a hub's address, in a thread of its own."""
+    """Lay a cable to a hub's address, in a thread of its own; with chances (by kind of fault), one that meddles."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -111,8 +130,9 @@ def cable_to():
     def run(work):
         return asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
-    def lay(url):
-        cable = Cable(int(url.rsplit(":", 1)[1]))
+    def lay(url, seed=0, **chances):
+        port = int(url.rsplit(":", 1)[1])
+        cable = Meddler(port, seed, chances) if chances else Cable(port)
         cables.append(cable)
         run(cable.open())
         return CableHandle(loop, cable)

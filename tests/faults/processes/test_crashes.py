@@ -130,7 +130,9 @@ def ends_its_agent(path, x):
     return x * x
 
 
-def test_a_task_that_takes_nodes_down_with_it_is_found_and_stopped(programs, grid_of, executions, wait_until):
+def test_a_task_that_takes_nodes_down_with_it_is_found_and_stopped(
+    programs, start_node, grid_of, executions, wait_until
+):
     hub = programs.hub()
     nodes = {name: programs.node(hub, "--slots", "2", name=name) for name in ("one", "two", "three")}
     job = grid_of(hub.url).map(partial(ends_its_agent, executions.path), range(TASKS), name="through", speculate=False)
@@ -138,10 +140,7 @@ def test_a_task_that_takes_nodes_down_with_it_is_found_and_stopped(programs, gri
     def restarted_until_done():
         for name, node in nodes.items():
             if node.process.poll() is not None:
-                nodes[name] = programs.start(
-                    "node", hub.url, "--slots", "2", "--name", name, "--state", programs.folder / name,
-                    name=name, FALLOW_TOKEN="flw_join-for-tests-0123456789",
-                )  # fmt: skip
+                nodes[name] = start_node(hub.url, name, slots=2)
         return job.progress.ended or None
 
     wait_until(restarted_until_done)

@@ -86,11 +86,11 @@ def test_a_killed_node_loses_nothing_and_comes_back(programs, grid_of, execution
 
 
 def test_an_agent_that_starts_again_delivers_what_it_had_finished(
-    programs, grid_of, executions, cable_to, wait_until, steady
+    programs, start_node, grid_of, executions, cable_to, wait_until, steady
 ):
     hub = programs.hub()
     cable = cable_to(hub.url)
-    node = start_behind(programs, cable)
+    node = start_node(cable.url)
     job = grid_of(hub.url).map(partial(noted_square, executions.path, 0.01), range(TASKS), name="through")
     wait_until(lambda: len(executions.counts()) > 40)
     mended = cable.fail("refuse", 600)
@@ -104,29 +104,6 @@ def test_an_agent_that_starts_again_delivers_what_it_had_finished(
     assert job.result(60) == [x * x for x in range(TASKS)]
     assert not executions.since(restarted_at) & set(done)
     assert set(executions.counts().values()) == {1}
-
-
-def start_behind(programs, cable):
-    """Start a node whose way to the hub is the cable."""
-    options = ["--slots", "1", "--name", "one", "--state", programs.folder / "one"]
-    return programs.start("node", cable.url, *options, name="one", FALLOW_TOKEN="flw_join-for-tests-0123456789")
-
-
-@pytest.mark.parametrize("how", ["stall", "deaf", "drop", "refuse", "close"])
-def test_a_link_that_breaks_for_seconds_harms_nothing(programs, grid_of, executions, cable_to, wait_until, how):
-    hub = programs.hub()
-    cable = cable_to(hub.url)
-    start_behind(programs, cable)
-    programs.node(hub, "--slots", "1", name="other")
-    job = grid_of(hub.url).map(partial(noted_square, executions.path, 0.02), range(TASKS * 2), name="through")
-    wait_until(lambda: len(executions.counts()) > 60)
-    before = len(executions.counts())
-    broken = cable.fail(how, 6.501 if how == "deaf" else 6.5)  # longer than the hub waits for a node that has gone
-    wait_until(lambda: len(executions.counts()) > before + 20)  # work goes on meanwhile
-    assert job.result(60) == [x * x for x in range(TASKS * 2)]
-    broken.result(20)
-    wait_until(lambda: all(node["connected"] for node in hub.get("/nodes")["nodes"]))
-    assert grid_of(hub.url).job("through").result(30) == [x * x for x in range(TASKS * 2)]
 
 
 def test_a_named_job_of_a_killed_client_is_found_again(programs, grid_of, executions, wait_until):

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import time
 
 import blake3
@@ -12,6 +13,8 @@ from fallow.hub.core.settings import HubSettings
 from fallow.link.frames import (
     Accepted,
     AddInput,
+    BlobChunk,
+    BlobKept,
     BlobMissing,
     BlobOffer,
     BlobWanted,
@@ -213,5 +216,26 @@ def test_a_job_past_its_retention_goes_and_a_clock_that_jumps_ahead_takes_none(h
         async with hubs(retention_s=-1.0) as hub:
             await kit.until(lambda: not hub.book.named("job 1", kit.USER.id))
             assert await names(hub) == set()
+
+    run(main)
+
+
+def test_the_last_chunk_of_a_blob_twice_is_taken_once(hubs, kit):
+    async def main():
+        async with hubs() as hub:
+            unhandled = []
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
+            client = await kit.client(hub, kit.USER, "client").hello()
+            data = b"content"
+            digest = blake3.blake3(data).hexdigest()
+            chunk = BlobChunk(digest, 0, len(data), data)
+            client.send(BlobOffer(digest, len(data), None, True), chunk, chunk)
+            await client.wait(BlobKept)
+            client.send(BlobWanted(digest))
+            assert (await client.wait(BlobChunk)).data == data
+            assert not client.all(Refused)
+            assert not client.all(BlobMissing)
+            gc.collect()
+            assert not unhandled
 
     run(main)
