@@ -1,4 +1,4 @@
-"""The hub of the fault harness: as `fallow hub` runs it, but it does not wait a minute for clients that were killed."""
+"""The hub of the fault harness: as `fallow hub` runs it, but it does not wait as long for clients that were killed."""
 
 import faulthandler
 import os
@@ -12,7 +12,7 @@ from fallow.hub.core.opening import open_hub
 from fallow.hub.core.settings import HubSettings
 from fallow.hub.web.server import serve
 
-SESSION_GRACE_S = 8.0
+SESSION_GRACE_S = 30.0  # longer than any run of cuts: a client that was away for longer has lost its unnamed jobs
 
 if __name__ == "__main__":
     faulthandler.register(signal.SIGUSR1)
