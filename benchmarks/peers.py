@@ -1,6 +1,7 @@
 """The peers' virtual environments: one each, made when it is first needed, from the pins in peers/*.txt.
 
-python benchmarks/peers.py ray dask      # make or renew these
+`python benchmarks/peers.py ray dask` makes or renews these, none named: all. They are in `.peers/`, or in the folder that
+$BENCH_ENVIRONMENTS names.
 """
 
 import os

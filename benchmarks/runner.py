@@ -112,7 +112,9 @@ def measure(system: str, python: Path, requests: dict[str, Sizes]) -> dict[str, 
         answers["versions"] = worker.ask("versions")
         try:
             for request, sizes in requests.items():
+                began = time.perf_counter()
                 answers[request] = worker.ask(WORKLOAD_OF.get(request, request), sizes)
+                answers[request]["took_s"] = time.perf_counter() - began
         except Failed as error:
             for request in requests:
                 answers.setdefault(request, {"error": str(error)})
