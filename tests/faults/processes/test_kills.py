@@ -67,6 +67,30 @@ def test_a_hub_that_is_killed_again_and_again_keeps_all_results(
     assert not ran_again
 
 
+def behind_a_gate(path, gate, x):
+    result = noted_square(path, 0, x)
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    return result
+
+
+def test_tasks_that_run_while_the_hub_is_killed_run_on_and_their_results_are_taken(
+    programs, grid_of, executions, wait_until, tmp_path
+):
+    hub = programs.hub()
+    programs.node(hub, "--slots", "2", name="one")
+    gate = tmp_path / "gate"
+    work = partial(behind_a_gate, executions.path, str(gate))
+    job = grid_of(hub.url).map(work, range(2), name="through", speculate=False)
+    wait_until(lambda: len(executions.counts()) == 2)
+    hub.stop(signal.SIGKILL)
+    again = programs.hub("--port", port_of(hub))
+    wait_until(lambda: [node["connected"] for node in again.get("/nodes")["nodes"]] == [True])
+    gate.touch()
+    assert job.result(60) == [0, 1]
+    assert executions.counts() == {0: 1, 1: 1}
+
+
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_killed_node_loses_nothing_and_comes_back(programs, grid_of, executions, acknowledged, wait_until, others):
     hub = programs.hub()

@@ -187,7 +187,7 @@ class Machine(RuleBasedStateMachine):
 
     # --- rules: nodes
 
-    def join(self, node, slots, score, tags):
+    def join(self, node, slots, score, tags, *, is_first=False):
         self.info[node] = NodeInfo(
             name=node, cores=slots, slots=slots, memory_bytes=4 * slots, os="linux", arch="x", pythons=(), tags=tuple(tags), score=score,
         )  # fmt: skip
@@ -195,7 +195,7 @@ class Machine(RuleBasedStateMachine):
         self.do("on_node_joined", node, self.info[node])
         self.ready.add(node)
         held = [HeldLease(i, lease.job, flat(tasks)) for i, (lease, tasks) in self.held.get(node, {}).items() if tasks]
-        self.do("on_leases_presented", node, held)
+        self.do("on_leases_presented", node, held, is_first=is_first)
 
     @rule(
         node=st.sampled_from(NODES),
@@ -207,7 +207,7 @@ class Machine(RuleBasedStateMachine):
     def node_joins(self, node, slots, score, tagged, forgets):
         if forgets:
             self.held.pop(node, None)
-        self.join(node, slots, score, ["t"] if tagged else [])
+        self.join(node, slots, score, ["t"] if tagged else [], is_first=forgets)
 
     @rule(node=st.sampled_from(NODES))
     def link_closes(self, node):

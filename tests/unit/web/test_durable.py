@@ -40,15 +40,16 @@ async def turns(count=50):
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("change", ["create", "cancel", "delete"])
+@pytest.mark.parametrize("change", ["create", "cancel", "delete", "token"])
 def test_a_change_is_answered_only_once_it_is_in_the_database(durable, change):
     headers = {"Authorization": f"Bearer {durable.admin}"}
-    if change != "create":
+    if change in {"cancel", "delete"}:
         assert durable.post("/api/v1/jobs", json=JOB).status_code == 201
     request = {
         "create": ("POST", "/api/v1/jobs", {"json": JOB}),
         "cancel": ("POST", "/api/v1/jobs/kept/cancel", {}),
         "delete": ("DELETE", "/api/v1/jobs/kept", {}),
+        "token": ("POST", "/api/v1/tokens", {"json": {"role": "user", "name": "ada"}}),
     }[change]
 
     async def main():
