@@ -174,6 +174,7 @@ def test_what_is_no_link_is_refused_and_the_hub_goes_on(programs):
         (b"\x91" * 5000, 1000, "not a Fallow message"),
         ("text", 1000, "not a Fallow message"),
         (b"x" * (2 << 20), 1009, "2097152 bytes"),
+        (b"x" * (16 << 20), 1009, "16777216 bytes"),
     ):
         with connect(target, additional_headers=headers, proxy=None) as socket_:
             with pytest.raises(ConnectionClosed) as closed:
