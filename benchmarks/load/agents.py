@@ -245,7 +245,7 @@ async def main(arguments):
 
 
 if __name__ == "__main__":
-    from fallow.cli.loop import loop_factory
+    from fallow.link.loop import loop_factory
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")

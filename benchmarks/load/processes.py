@@ -20,7 +20,7 @@ STATUS_S = 0.02
 
 
 def _pin(process, core):
-    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
+    if core is not None and hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(process.pid, {core})
 
 
@@ -42,7 +42,7 @@ class Use:
 
 
 class Hub:
-    """A `fallow hub` process with SQLite in a folder, on core 0."""
+    """A `fallow hub` process with SQLite in a folder, on core 0 (None: wherever the system puts it)."""
 
     def __init__(self, folder=None, core=0):
         self._own = None if folder is not None else tempfile.TemporaryDirectory(prefix="fallow-load-")
@@ -97,8 +97,10 @@ class Agents:
     """A process of fake agents, on core 1."""
 
     def __init__(self, hub, count, *, seconds_per_task=10.0, core=1):
+        """seconds_per_task: as reported to the hub: 10 makes leases of one task."""
+        how = ["--seconds-per-task", str(seconds_per_task)]
         self._process = subprocess.Popen(
-            [sys.executable, AGENTS, hub.url, "--agents", str(count), "--seconds-per-task", str(seconds_per_task)],
+            [sys.executable, AGENTS, hub.url, "--agents", str(count), *how],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "FALLOW_TOKEN": JOIN},
         )  # fmt: skip
         _pin(self._process, core)

@@ -2,16 +2,39 @@
 
 leases       1,000 agents that answer at once, one task per lease: leases granted, executed and acknowledged per second
 idle         10,000 agents that have nothing to do: the hub's memory and CPU
+submissions  acknowledged submissions per second and their latency against the number of clients: group commit
+cost         the hub's CPU per lease from 1 to 10,000 agents, and per task of maps from 1,000 to 100,000,000 tasks
+restart      seconds until a killed hub answers again, against jobs and finished tasks
+map          a map of 100,000,000 integers through hub, node and client, and embedded: memory of each as it goes
+growth       what the hub keeps of departed nodes and clients, finished maps and finished submits
+
+Every line is for one run on this machine; CPU per lease or per submission does not depend on who else uses it.
 """
 
 import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import growth as growths
 import processes
-from processes import Agents, Hub
+from machine import describe
+from processes import ADMIN, JOIN, Agents, Hub, Use
 
+FOLDER = Path(__file__).parent
 MANY = 100_000_000
 """Tasks: more than any run gets through."""
+CLIENTS = (1, 10, 100, 1000)
+FLEETS = (1, 10, 100, 1_000, 10_000)
+AGENTS_PER_PROCESS = 5_000
+MAPS = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
+RESTARTS = ((1, 1_000_000), (10, 1_000_000), (100, 1_000_000))
 
 
 def seven(_):
@@ -62,7 +85,120 @@ def idle(arguments):
             )  # fmt: skip
 
 
-SCENARIOS = {"leases": leases, "idle": idle}
+def submissions(arguments):
+    """Clients that each submit one job of one task after the other, and wait until it is acknowledged."""
+    for clients in CLIENTS:
+        with Hub() as hub:
+            cpu_s = hub.use.cpu_s
+            done = subprocess.run(
+                [sys.executable, FOLDER / "clients.py", hub.url, "--clients", str(clients), "--seconds", str(min(arguments.seconds, 10))],
+                env={**os.environ, "FALLOW_TOKEN": ADMIN}, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            found = json.loads(done.stdout)
+            cpu_s = hub.use.cpu_s - cpu_s
+            print(
+                f"submissions: {clients} clients: {found['per_s']:,.0f} acknowledged/s, {found['ms'][0]:.2f} ms median, "
+                f"{found['ms'][1]:.2f} ms 99 %; hub {cpu_s / found['count'] * 1e6:.0f} us CPU each", flush=True,
+            )  # fmt: skip
+
+
+def cost(arguments):
+    """CPU per lease and per task against size."""
+    for count in FLEETS:
+        with Hub() as hub, hub.grid() as grid, contextlib.ExitStack() as stack:
+            fleet = [
+                stack.enter_context(Agents(hub, min(count - at, AGENTS_PER_PROCESS)))
+                for at in range(0, count, AGENTS_PER_PROCESS)
+            ]
+            grid.map(seven, range(MANY), name="leases")
+            time.sleep(2)
+            before, cpu_s = sum(each.ask()["acknowledged"] for each in fleet), hub.use.cpu_s
+            time.sleep(min(arguments.seconds, 10))
+            cpu_s, done = hub.use.cpu_s - cpu_s, sum(each.ask()["acknowledged"] for each in fleet) - before
+            print(f"cost: {count} agents: {cpu_s / done * 1e6:.0f} us CPU of the hub per lease of one task", flush=True)
+    with Hub() as hub, hub.grid() as grid, Agents(hub, 2, seconds_per_task=1e-6) as agents:
+        for tasks in MAPS:
+            leases, cpu_s = agents.ask()["leases"], hub.use.cpu_s
+            assert sum(grid.map(seven, range(tasks))) == 7 * tasks
+            leases, cpu_s = agents.ask()["leases"] - leases, hub.use.cpu_s - cpu_s
+            print(
+                f"cost: {tasks:,} tasks: {leases} leases, {cpu_s / tasks * 1e9:.0f} ns CPU of the hub per task",
+                flush=True,
+            )
+
+
+def restart(arguments):
+    """Named jobs half done, the hub killed, and started again on what is there."""
+    for jobs, tasks in RESTARTS:
+        with Hub() as hub:
+            with hub.grid() as grid, Agents(hub, 10, seconds_per_task=1e-5) as agents:
+                made = [grid.map(seven, range(tasks), name=f"job {number}") for number in range(jobs)]
+                while sum(each.progress.settled for each in made) < jobs * tasks / 2:
+                    time.sleep(0.05)
+                settled = agents.ask()["acknowledged"]
+                hub.kill()
+            took, cpu_s = hub.start(), hub.use.cpu_s
+            with hub.grid() as grid:
+                kept = sum(grid.job(f"job {number}").progress.settled for number in range(jobs))
+            print(
+                f"restart: {jobs} jobs of {tasks:,} tasks, {kept:,} settled, {settled:,} leases acknowledged: answers after {took:.2f} s "
+                f"({cpu_s:.2f} s CPU), {hub.use.memory_mb:.0f} MB", flush=True,
+            )  # fmt: skip
+
+
+def big_map(arguments):
+    """A map of 100,000,000 integers: through a hub and a real node, and embedded."""
+    with Hub() as hub:
+        node = subprocess.Popen(
+            [sys.executable, "-m", "fallow", "node", hub.url, "--slots", "1", "--state", hub.folder / "node"],
+            env={**os.environ, "FALLOW_TOKEN": JOIN}, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            with hub.grid() as grid:
+                _consume("map: through a hub", grid, arguments.tasks, {"hub": hub.use, "node": Use(node.pid)})
+        finally:
+            node.terminate()
+            node.wait()
+    from fallow import Grid
+
+    with Grid(progress=False) as grid:
+        _consume("map: embedded", grid, arguments.tasks, {})
+
+
+def _consume(what, grid, tasks, others):
+    uses = {**others, "client": Use(os.getpid())}
+    began, samples = time.perf_counter(), []
+    total = 0
+    for number, value in enumerate(grid.map(abs, range(tasks)), 1):
+        total += value
+        if number % (tasks // 10) == 0:
+            samples.append({name: use.memory_mb for name, use in uses.items()})
+    assert total == tasks * (tasks - 1) // 2, "a result is missing"
+    took = time.perf_counter() - began
+    memory = "; ".join(f"{name} " + ", ".join(f"{each[name]:.0f}" for each in samples) for name in uses)
+    print(f"{what}: {tasks:,} tasks in {took:.0f} s, {tasks / took:,.0f}/s; MB at every tenth: {memory}", flush=True)
+
+
+def growth(arguments):
+    """What stays of what has ended."""
+    rounds = 5
+    for what, measure, count in (
+        ("departed node", growths.per_departed_node, 2_500),
+        ("departed client", growths.per_departed_client, 500),
+        ("task of a finished map that stays", growths.per_mapped_task, 5_000_000),
+        ("finished submit whose future is held", growths.per_submit, 250_000),
+    ):
+        with Hub() as hub:
+            found = measure(hub, rounds, count)
+            print(
+                f"growth: {sum(found) / rounds:.1f} bytes per {what} ({rounds} rounds of {count:,}: "
+                f"{', '.join(f'{each:.1f}' for each in found)})", flush=True,
+            )  # fmt: skip
+
+
+SCENARIOS = {
+    "leases": leases, "idle": idle, "submissions": submissions, "cost": cost, "restart": restart, "map": big_map, "growth": growth,
+}  # fmt: skip
 
 
 def main():
@@ -71,9 +207,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--idle-agents", type=int, default=10_000)
+    parser.add_argument("--tasks", type=int, default=100_000_000, help="of the big map")
     parser.add_argument("--hold", action="store_true", help="keep everything running at the end, for a profiler")
     arguments = parser.parse_args()
     processes.allow_files()
+    for what, fact in describe().items():
+        print(f"{what:9} {fact}")
     for name in SCENARIOS if arguments.scenario == "all" else [arguments.scenario]:
         SCENARIOS[name](arguments)
 
