@@ -116,8 +116,10 @@ def measure(system: str, python: Path, requests: dict[str, Sizes]) -> dict[str, 
                 answers[request] = worker.ask(WORKLOAD_OF.get(request, request), sizes)
                 answers[request]["took_s"] = time.perf_counter() - began
         except Failed as error:
+            failed = next(request for request in requests if request not in answers)
+            answers[failed] = {"error": str(error)}
             for request in requests:
-                answers.setdefault(request, {"error": str(error)})
+                answers.setdefault(request, {"error": f"not asked, as it failed in {failed}"})
     if "queued" not in answers and "urgent" in answers:
         answers["queued"] = answers["urgent"]
     return answers

@@ -12,6 +12,7 @@ from systems import WORKERS, System
 
 class Dask(System):
     packages = ("distributed",)
+    chunks = (5_000, 25_000, 50_000)
 
     def start(self) -> None:
         self._cluster = LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
