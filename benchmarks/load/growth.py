@@ -8,7 +8,7 @@ import time
 from itertools import pairwise
 
 import httpx
-from processes import ADMIN, Agents
+from load_processes import ADMIN, Agents
 
 WAVE = 250
 """Nodes that come at a time, and go when the next have come."""

@@ -20,12 +20,12 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1]))
 
 import growth as growths
-import processes
+import load_processes
+from load_processes import ADMIN, JOIN, Agents, Hub, Use
 from machine import describe
-from processes import ADMIN, JOIN, Agents, Hub, Use
 
 FOLDER = Path(__file__).parent
 MANY = 100_000_000
@@ -60,6 +60,16 @@ def leases(arguments):
         )
         if arguments.hold:
             input(f"hub is {hub.process.pid}; Enter ends ")
+        acknowledged = agents.ask()["acknowledged"]
+        hub.kill()
+        hub.start()
+        with hub.grid() as again:
+            settled = again.job("leases").progress.settled
+        assert settled >= acknowledged, f"{acknowledged} leases were acknowledged, {settled} tasks are there"
+        print(
+            f"leases: after kill -9 of the hub {settled:,} tasks are there, {acknowledged:,} were acknowledged",
+            flush=True,
+        )
 
 
 def idle(arguments):
@@ -210,7 +220,7 @@ def main():
     parser.add_argument("--tasks", type=int, default=100_000_000, help="of the big map")
     parser.add_argument("--hold", action="store_true", help="keep everything running at the end, for a profiler")
     arguments = parser.parse_args()
-    processes.allow_files()
+    load_processes.allow_files()
     for what, fact in describe().items():
         print(f"{what:9} {fact}")
     for name in SCENARIOS if arguments.scenario == "all" else [arguments.scenario]:

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "load"))
 
 import growth
-import processes
+import load_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -27,7 +27,7 @@ CONNECTION_BYTES = 12_000
 
 @pytest.fixture
 def hub(tmp_path):
-    with processes.Hub(tmp_path, core=None) as hub:
+    with load_processes.Hub(tmp_path, core=None) as hub:
         yield hub
 
 
