@@ -4,6 +4,7 @@ Knows nothing of links: what it needs and what it has finished goes through its 
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ class Dispatcher:
 
     def open(self) -> None:
         self._sources_folder.mkdir(parents=True, exist_ok=True)
+        for left in self._sources_folder.glob("partial-*"):  # by an agent that was killed
+            shutil.rmtree(left, ignore_errors=True)
         self.pool.open()
 
     def close(self) -> None:
@@ -271,10 +274,8 @@ class Dispatcher:
                     await self._off_loop(lambda archive=archive, folder=folder: unpack_sources(archive, folder))  # type: ignore[misc]
                 job.prepare(function, folders, refs)
             except (BadRequest, OSError) as error:
-                if not all(folder.exists() for folder in packed.values()):
-                    self._break(job, str(error))
-                    return
-                job.prepare(function, folders, refs)  # another job's unpacking was faster
+                self._break(job, str(error))
+                return
             self.dispatch()
 
         task = asyncio.get_running_loop().create_task(unpack())

@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -76,12 +77,12 @@ class NodeJob:
 
 
 def unpack_sources(archive: Path, folder: Path) -> None:
-    """Unpack a source archive into a new folder, which appears whole.
+    """Unpack a source archive into a new folder, which appears whole. Two jobs may do so at the same time.
 
     Raises BadRequest for an archive that would write outside of it, holds links, or is over its limits.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
@@ -89,9 +90,12 @@ def unpack_sources(archive: Path, folder: Path) -> None:
                 raise BadRequest(f"a source archive of over {MAX_SOURCE_FILES} files or {MAX_SOURCE_BYTES} bytes")
             for member in members:
                 _check(member)
-            partial.mkdir(parents=True)
             zipped.extractall(partial)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another job's unpacking was faster
+                raise
     except zipfile.BadZipFile as error:
         raise BadRequest(f"a source archive is damaged: {error}") from error
     finally:

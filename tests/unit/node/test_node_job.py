@@ -1,5 +1,6 @@
 import stat
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,3 +51,13 @@ def test_damaged_and_oversized_archives_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(node_job, "MAX_SOURCE_BYTES", 10)
     with pytest.raises(BadRequest, match="over"):
         unpack_sources(archive(tmp_path / "a.zip", **{"a.py": "x" * 11}), tmp_path / "out")
+
+
+def test_jobs_that_bring_the_same_sources_may_unpack_them_at_the_same_time(tmp_path):
+    packed = archive(tmp_path / "a.zip", **{f"pkg/m{number}.py": "x" for number in range(100)})
+    for attempt in range(5):
+        folder = tmp_path / "sources" / str(attempt)
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _, folder=folder: unpack_sources(packed, folder), range(4)))
+        assert len(list(folder.glob("pkg/*.py"))) == 100
+        assert list(folder.parent.glob("partial-*")) == []
