@@ -9,6 +9,7 @@ PYTHON ?=
 ARGS ?=
 QUICK ?=
 PEERS ?=
+WORKLOADS ?=
 
 .PHONY: help demo test lint lint-rules lint-format lint-types lint-arrows bench guard docs chaos changelog requirements clean
 .NOTPARALLEL:
@@ -45,7 +46,8 @@ lint-arrows: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--scale quick) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--scale quick) $(if $(PEERS),--peers $(PEERS)) \
+		$(if $(WORKLOADS),--workloads $(WORKLOADS)) $(ARGS)
 
 guard: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/guard.py $(ARGS)

@@ -93,7 +93,9 @@ QUICK = FULL | {
     "bag": None,
     "tail": {"count": 100, "ascending": False},
     "sorted": {"count": 100, "ascending": True},
-    "queued": {"count": 50_000, "urgent": False},
+    "arrays in": {"count": 32},
+    "arrays out": {"count": 32},
+    "queued": {"count": 20_000, "urgent": False},
     "urgent": {"count": 5_000, "urgent": True},
 }
 SMALL: dict[str, Sizes] = {
@@ -130,12 +132,12 @@ FEWER: dict[str, dict[str, int | None]] = {
     },
     "hyperqueue": {
         "wait": 20,
-        "singles": 60,
+        "singles": 40,
         "many singles": None,
-        "map": 60,
-        "arrays in": 32,
-        "arrays out": 32,
-        "broadcast": 60,
+        "map": 40,
+        "arrays in": 16,
+        "arrays out": 16,
+        "broadcast": 30,
         "queued": None,
     },
 }
