@@ -1,24 +1,31 @@
 """A state machine of random events against the scheduler, with a naive model that knows the status of each task.
 
 The model sees only what the shell would see: effects. From them it knows which task has a result that counts, how
-often, and who was granted what. Nodes here may lie about nothing, but frames come late, doubled, or never.
+often, and who was granted what. Nodes here may lie about nothing, but frames come late, doubled, or never. What the
+scheduler has persisted goes to a real state in groups; the hub may crash at any time, which loses the group that was not
+committed, and go on from the state.
 """
+
+from copy import copy
 
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fallow.model.changes import AddResults, EndJob, SaveSettled, SealJob
+from fallow.hub.core.job_book import ended_view
+from fallow.hub.core.recovery import absent_parents, restore
+from fallow.model.changes import AddInputs, AddJob, AddResults, EndJob, SaveSettled, SealJob
 from fallow.model.failure import Failure
 from fallow.model.job import JobSpec, Pages, ResultsOf
 from fallow.model.lease import HeldLease, RunningTask
 from fallow.model.node import NodeInfo
-from fallow.model.page import ResultPage
+from fallow.model.page import InputPage, ResultPage
 from fallow.model.ranges import RangeSet
 from fallow.model.requirements import Requirements
 from fallow.scheduler.effects import CancelWork, GrantLease, Persist, RecallLease
 from fallow.scheduler.scheduler import Scheduler
 from fallow.scheduler.settings import SchedulerSettings
+from fallow.state.memory import MemoryState
 
 NODES = ["n0", "n1", "n2", "n3"]
 REQUIREMENTS = [Requirements(), Requirements(cores=2), Requirements(memory_bytes=3), Requirements(tags=("t",))]
@@ -35,15 +42,26 @@ class Job:
         """Index → "value" or kind of failure, once settled."""
         self.state = None
 
+    def __copy__(self):
+        other = Job(self.spec)
+        other.accepted, other.size, other.status, other.state = self.accepted, self.size, dict(self.status), self.state
+        return other
+
 
 class Machine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.settings = SchedulerSettings(snapshot_rows=3, kept_failures=4, scan=8, grants_per_event=6, arrival_runs=3)
-        self.scheduler = Scheduler(self.settings)
-        self.epoch = 1
+        self.state = MemoryState()
+        self.scheduler = Scheduler(self.settings, epoch=self.state.recover().epoch)
+        self.changes = []
+        """What was persisted since the last commit."""
         self.now = 0.0
+        self.specs = []
+        """Of all jobs that were ever made; a crash may take those that were not committed."""
         self.jobs = {}
+        self.committed = {}
+        """The model's jobs at the last commit."""
         self.grants = []
         """All leases that were ever granted: (node, lease)."""
         self.held = {}
@@ -55,9 +73,12 @@ class Machine(RuleBasedStateMachine):
     # --- carrying out effects
 
     def do(self, event, *args, **options):
-        effects = getattr(self.scheduler, event)(*args, now=self.now, **options)
+        self.carry_out(getattr(self.scheduler, event)(*args, now=self.now, **options))
+
+    def carry_out(self, effects):
         for effect in effects:
             if isinstance(effect, Persist):
+                self.changes.append(effect.change)
                 self.persist(effect.change)
             elif isinstance(effect, GrantLease):
                 self.granted(effect)
@@ -127,8 +148,7 @@ class Machine(RuleBasedStateMachine):
         """Start where it gets interesting: two nodes, one of them busy with most of a job."""
         self.join("n0", slots, 1.0, [])
         self.create_job(0, Requirements(), 0, reduces, Pages())
-        self.jobs["j0"].accepted = tasks
-        self.do("on_inputs_added", "j0", tasks)
+        self.accept(self.jobs["j0"], tasks)
         self.join("n1", 1, 1.0, ["t"])
 
     @rule(
@@ -149,11 +169,18 @@ class Machine(RuleBasedStateMachine):
 
     def create_job(self, priority, requirements, retries, reduces, inputs):
         spec = JobSpec(
-            id=f"j{len(self.jobs)}", stages=("reduce",) if reduces else ("map",), function="f", function_name="f",
+            id=f"j{len(self.specs)}", stages=("reduce",) if reduces else ("map",), function="f", function_name="f",
             inputs=inputs, priority=priority, requirements=requirements, retries=retries, max_retries=1,
         )  # fmt: skip
+        self.specs.append(spec)
         self.jobs[spec.id] = Job(spec)
+        self.changes.append(AddJob(spec))
         self.do("on_job_created", spec)
+
+    def accept(self, job, count):
+        start, job.accepted = job.accepted, job.accepted + count
+        self.changes.append(AddInputs(InputPage(job.spec.id, start, job.accepted, b"")))
+        self.do("on_inputs_added", job.spec.id, job.accepted)
 
     def open_jobs(self, inputs=Pages):
         return [j for j in self.jobs.values() if j.state is None and isinstance(j.spec.inputs, inputs)]
@@ -162,9 +189,7 @@ class Machine(RuleBasedStateMachine):
     def add_inputs(self, data, count):
         jobs = [job for job in self.open_jobs() if job.size is None]
         if jobs:
-            job = data.draw(st.sampled_from(jobs))
-            job.accepted += count
-            self.do("on_inputs_added", job.spec.id, job.accepted)
+            self.accept(data.draw(st.sampled_from(jobs)), count)
 
     @rule(data=st.data())
     def seal(self, data):
@@ -184,6 +209,32 @@ class Machine(RuleBasedStateMachine):
         if len(self.jobs) > 3:
             job = data.draw(st.sampled_from(list(self.jobs.values())))
             self.do("on_job_deleted" if deleted else "on_job_cancelled", job.spec.id)
+
+    # --- rules: the hub
+
+    @rule()
+    def commit(self):
+        self.state.commit(self.changes)
+        self.changes = []
+        self.committed = {name: copy(job) for name, job in self.jobs.items()}
+
+    @rule(commits=st.booleans(), back=st.sets(st.sampled_from(NODES)))
+    def crash(self, commits, back):
+        """The hub is killed, maybe after the commit of what it did last, and started again; some nodes come back."""
+        if commits:
+            self.commit()
+        self.changes = []
+        self.jobs = {name: copy(job) for name, job in self.committed.items()}
+        recovered = self.state.recover()
+        found = {parent: self.state.find_job(parent) for parent in absent_parents(recovered)}
+        parents = {parent: ended_view(job) for parent, job in found.items() if job is not None}
+        self.scheduler = Scheduler(self.settings, epoch=recovered.epoch)
+        self.ready.clear()
+        self.recalls = []
+        self.carry_out(restore(self.scheduler, recovered, parents, self.now))
+        for node in sorted(back & self.info.keys()):
+            info = self.info[node]
+            self.join(node, info.slots, info.score, info.tags)
 
     # --- rules: nodes
 
@@ -269,7 +320,7 @@ class Machine(RuleBasedStateMachine):
         start = lease.start + (0 if whole else data.draw(st.integers(0, size - 1)))
         stop = lease.stop if whole else data.draw(st.integers(start + 1, lease.stop))
         failures = (Failure(index=data.draw(st.integers(start, stop - 1)), kind="raised"),) if raising else ()
-        reduces = self.jobs[lease.job].spec.reduces
+        reduces = self.specs[int(lease.job[1:])].reduces
         page = ResultPage(start, stop, b"", failures=failures, partial=reduces, elapsed_s=elapsed_s)
         _, tasks = self.held.get(node, {}).get(lease.id, (None, set()))
         tasks -= set(range(start, stop))
