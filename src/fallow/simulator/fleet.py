@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -17,9 +19,18 @@ from fallow.simulator.hub import CHECK_EVERY, SMALL_FLEET, SimHub
 from fallow.simulator.network import Network
 from fallow.simulator.node import Run, SimNode
 from fallow.simulator.plan import Plan, Work
+from fallow.state.memory import MemoryState
+from fallow.state.state import State
 
 CLIENT_LOOKS_S = 1.0
 """How often a client looks whether the hub has all that it sent (after a crash of the hub it may not)."""
+
+
+MOST_EFFECTS = 40
+"""A hub that is to die between two effects does so within this many."""
+
+FAST_FOLDER = Path("/dev/shm")  # noqa: S108  # a folder of random name is made in it
+"""Linux's folder in memory: the simulated hub's database needs no disk."""
 
 
 class Stuck(AssertionError):
@@ -46,6 +57,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     events: int
     hub_starts: int
+    torn: int
+    """Deaths of the hub between two effects of one event."""
     wall_s: float
     """Real seconds that the simulation took."""
 
@@ -64,7 +77,11 @@ class Fleet:
         self.random = Random(f"fleet {plan.seed}")
         self.network = Network(self.clock, Random(f"network {plan.seed}"), plan.latency_s, plan.faults)
         every = plan.check_every or (1 if plan.nodes <= SMALL_FLEET else CHECK_EVERY)
-        self.hub = SimHub(self.clock, self.network, settings, plan.commit_s, every)
+        self._memory = MemoryState()
+        self._folder: Path | None = None
+        self.hub = SimHub(
+            self.clock, self.network, settings, self._open_state, commit_s=plan.commit_s, check_every=every
+        )
         self.heartbeat_s = settings.heartbeat_s
         self.idle_heartbeat_s = settings.idle_heartbeat_s
         self.durations: dict[JobId, list[float]] = {}
@@ -122,6 +139,25 @@ class Fleet:
 
     def run(self) -> Report:
         """Run until all jobs have ended; raises AssertionError if anything is lost, doubled or stuck."""
+        if self.plan.state == "memory":
+            return self._run()
+        with TemporaryDirectory(
+            prefix="fallow-simulator-", dir=FAST_FOLDER if FAST_FOLDER.is_dir() else None
+        ) as folder:
+            self._folder = Path(folder)
+            try:
+                return self._run()
+            finally:
+                self.hub.stop()
+
+    def _open_state(self) -> State:
+        if self._folder is None:
+            return self._memory  # it outlives the simulated hub
+        from fallow.state.sql import SqlState  # needs fallow[hub]
+
+        return SqlState(self._folder)
+
+    def _run(self) -> Report:
         began = time.perf_counter()
         clock, plan = self.clock, self.plan
         self.hub.start()
@@ -231,9 +267,20 @@ class Fleet:
         self.clock.post(self.random.uniform(5, 120), node.slow_down, 1.0)
 
     def _kill_hub(self) -> None:
-        if self.hub.is_up:
+        if not self.hub.is_up:
+            return
+        if self.random.random() < 0.5:
             self.hub.kill()
-            self.clock.post(self.random.uniform(0.5, 20), self.hub.start)
+            self._restart_hub()
+        else:
+            self.hub.die_within(self.random.randrange(MOST_EFFECTS), self._restart_hub)
+
+    def _restart_hub(self) -> None:
+        self.clock.post(self.random.uniform(0.5, 20), self._start_hub)
+
+    def _start_hub(self) -> None:
+        if not self.hub.is_up:
+            self.hub.start()
 
     # --- what nodes tell ------------------------------------------------------------------------
 
@@ -279,5 +326,6 @@ class Fleet:
             frames=self.network.frames,
             events=self.hub.events,
             hub_starts=self.hub.journal.epoch,
+            torn=self.hub.torn,
             wall_s=wall_s,
         )

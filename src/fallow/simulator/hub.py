@@ -1,7 +1,14 @@
-"""The simulated hub: the real scheduler, a naive journal, and the shell that carries effects out."""
+"""The simulated hub: the real scheduler on a real state, and the shell that carries effects out.
 
+Changes are committed to a `State` as the real hub's journal commits them, and a restart goes through the real hub's
+recovery. A naive journal referees both.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from fallow.hub.core.job_book import EndedView, ended_view
+from fallow.hub.core.recovery import absent_parents, restore, restore_parent
 from fallow.link.frames import (
     Acknowledged,
     Beat,
@@ -16,7 +23,7 @@ from fallow.link.frames import (
     Returned,
     TaskBroke,
 )
-from fallow.model.changes import AddInputs, AddJob, EndJob
+from fallow.model.changes import AddInputs, AddJob, Change, EndJob
 from fallow.model.ids import JobId, NodeId
 from fallow.model.job import Counting, JobSpec, ResultsOf
 from fallow.model.page import InputPage
@@ -27,6 +34,7 @@ from fallow.scheduler.settings import SchedulerSettings
 from fallow.simulator.clock import Clock
 from fallow.simulator.journal import Journal
 from fallow.simulator.network import Network, SimLink
+from fallow.state.state import State
 
 SMALL_FLEET = 20
 """Up to this many nodes everything is checked after every event."""
@@ -34,14 +42,26 @@ SMALL_FLEET = 20
 CHECK_EVERY = 10_000
 """Events between full checks of larger fleets."""
 
+ENDED_JOBS = 1_000_000
+"""More than any simulation has: all of them are compared after a restart."""
+
 
 class SimHub:
     """Frames in, scheduler, effects out."""
 
     def __init__(
-        self, clock: Clock, network: Network, settings: SchedulerSettings, commit_s: float, check_every: int
+        self,
+        clock: Clock,
+        network: Network,
+        settings: SchedulerSettings,
+        open_state: Callable[[], State],
+        *,
+        commit_s: float,
+        check_every: int,
     ) -> None:
+        """open_state: called at each start, for what the last life left. commit_s: from a change to its commit."""
         self._clock = clock
+        self._open_state = open_state
         self._network = network
         self._settings = settings
         self._commit_s = commit_s
@@ -49,6 +69,10 @@ class SimHub:
         self._commit_posted = False
         self._timer_at = float("inf")
         self._life = 0
+        self._effects_left: int | None = None
+        """How many more effects are carried out before the hub dies; None: it lives."""
+        self._on_death: Callable[[], None] = lambda: None
+        self.state: State | None = None
         self.journal = Journal()
         self.scheduler = Scheduler(settings)
         self.links: dict[NodeId, SimLink] = {}
@@ -59,61 +83,75 @@ class SimHub:
         self.leases = 0
         self.recalls = 0
         self.cancels = 0
+        self.torn = 0
+        """Deaths between two effects."""
 
     # --- life -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start, or start again from the journal."""
+        """Start, or start again from what was committed."""
         self.is_up = True
         self._life += 1
-        journal = self.journal
-        journal.epoch += 1
-        self.scheduler = Scheduler(self._settings, epoch=journal.epoch)
         self._timer_at = float("inf")
-        now = self._clock.now
-        effects: Effects = []
-        for row in journal.jobs.values():
-            if not row.state:
-                effects += self.scheduler.restore(row, now)
-        for row in journal.jobs.values():
-            parent = row.spec.inputs.parent if isinstance(row.spec.inputs, ResultsOf) else None
-            if parent is not None and not row.state and journal.jobs[parent].state:
-                effects += self._recover_parent(parent)
-        for lease, node in list(journal.leases.values()):
-            effects += self.scheduler.restore_lease(lease, node, now)
-        self.carry_out(effects)
+        self.journal.epoch += 1
+        state = self.state = self._open_state()
+        recovered = state.recover()
+        self.journal.check_recovered(recovered, state.ended_jobs(limit=ENDED_JOBS))
+        self.scheduler = Scheduler(self._settings, epoch=recovered.epoch)
+        parents = {parent: view for parent in absent_parents(recovered) if (view := self._ended(parent)) is not None}
+        self.carry_out(restore(self.scheduler, recovered, parents, self._clock.now))
 
-    def _recover_parent(self, parent: JobId) -> Effects:
-        row = self.journal.jobs[parent]
-        return self.scheduler.on_parent_recovered(
-            row.spec,
-            self._clock.now,
-            size=row.size,
-            settled=row.done.ranges(),
-            failed=RangeSet.from_flat(row.failed).ranges(),
-            first_failures=row.first_failures,
-            state=row.state,
-        )
+    def _ended(self, job: JobId) -> EndedView | None:
+        assert self.state is not None, "the hub is down"
+        ended = self.state.find_job(job)
+        return None if ended is None else ended_view(ended)
+
+    def stop(self) -> None:
+        """Release the state; nothing more is committed."""
+        if self.state is not None:
+            self.state.close()
+            self.state = None
 
     def kill(self) -> None:
         """Die: links break, what is not committed is lost."""
         self.is_up = False
         self._life += 1
+        self._effects_left = None
         self.journal.crash()
+        self.stop()
         self._commit_posted = False
         links, self.links = list(self.links.values()), {}
         for link in links:
             link.is_open = False
             link.node.on_cut(link)
 
+    def die_within(self, effects: int, on_death: Callable[[], None]) -> None:
+        """Die after so many more effects (or answers behind a commit), wherever that is, then call `on_death`."""
+        self._effects_left, self._on_death = effects, on_death
+
+    def _dies_here(self) -> bool:
+        """Count an effect; True if the hub dies before it."""
+        if self._effects_left is None:
+            return False
+        self._effects_left -= 1
+        if self._effects_left >= 0:
+            return False
+        self.torn += 1
+        self.kill()
+        self._on_death()
+        return True
+
     # --- what clients do ------------------------------------------------------------------------
 
     def create(self, spec: JobSpec) -> None:
         """Accept a job; again after a crash, as its client would."""
-        self.journal.append(AddJob(spec))
         effects: Effects = []
         if isinstance(spec.inputs, ResultsOf) and not self.scheduler.has_job(spec.inputs.parent):
-            effects += self._recover_parent(spec.inputs.parent)
+            parent = self._ended(spec.inputs.parent)
+            if parent is None:
+                return  # its end is being committed; the client asks again
+            effects += restore_parent(self.scheduler, parent, self._clock.now)
+        self.journal.append(AddJob(spec))
         self.carry_out(effects + self.scheduler.on_job_created(spec, self._clock.now))
 
     def add_inputs(self, job: JobId, start: int, stop: int) -> None:
@@ -157,7 +195,7 @@ class SimHub:
             return
         if isinstance(frame, Done):
             effects = scheduler.on_results(node, frame.lease, frame.job, frame.pages, now)
-            self.journal.after_commit(lambda: self._network.to_node(link, Acknowledged(frame.number)))
+            self._after_commit(lambda: self._network.to_node(link, Acknowledged(frame.number)))
         elif isinstance(frame, Beat):
             effects = scheduler.on_heartbeat(node, frame.running, frame.leases, now)
         elif isinstance(frame, Returned):
@@ -184,10 +222,10 @@ class SimHub:
     def carry_out(self, effects: Effects) -> None:
         """Do what the scheduler decided, in order; then check it."""
         for effect in effects:
+            if self._dies_here():
+                return
             if isinstance(effect, Persist):
                 self.journal.append(effect.change)
-                if isinstance(effect.change, EndJob):
-                    self.journal.after_commit(lambda job=effect.change.job: self._note_end(job))  # type: ignore[misc]
             elif isinstance(effect, GrantLease):
                 self.leases += 1
                 self._send(effect.node, Grant(effect.lease, self.scheduler.spec(effect.lease.job)))
@@ -207,9 +245,6 @@ class SimHub:
         if self.events % self._check_every == 0:
             self.scheduler.check_invariants()
 
-    def _note_end(self, job: JobId) -> None:
-        self.ended[job] = self._clock.now
-
     def _send(self, node: NodeId, frame: Any) -> None:
         link = self.links.get(node)
         if link is not None:
@@ -218,7 +253,23 @@ class SimHub:
     def _commit(self, life: int) -> None:
         if life == self._life:
             self._commit_posted = False
-            self.journal.commit()
+            self.journal.commit(self._write)
+
+    def _write(self, changes: Sequence[Change]) -> None:
+        assert self.state is not None, "the hub is down"
+        self.state.commit(changes)
+        for change in changes:
+            if isinstance(change, EndJob):
+                self.ended[change.job] = self._clock.now
+
+    def _after_commit(self, callback: Callable[[], None]) -> None:
+        life = self._life
+
+        def call() -> None:
+            if life == self._life and not self._dies_here():
+                callback()
+
+        self.journal.after_commit(call)
 
     def _set_timer(self) -> None:
         deadline = self.scheduler.next_deadline()

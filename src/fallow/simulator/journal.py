@@ -1,11 +1,11 @@
-"""The simulated hub's durable truth: what is committed survives its crash, what is not does not.
+"""The referee beside the simulated hub's state: naively, and apart from it, what was committed and what follows from that.
 
-It also referees: a task whose result is committed twice, or a job that ends short of results, is an error.
+A task whose result is committed twice, a job that ends short of results, and a state that has anything else after a
+crash than what was committed are errors.
 """
 
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fallow.model.changes import AddInputs, AddJob, AddLease, AddResults, Change, EndJob, EndLease, SaveSettled, SealJob
 from fallow.model.failure import Failure
@@ -13,10 +13,11 @@ from fallow.model.ids import JobId, LeaseId, NodeId
 from fallow.model.job import JobSpec
 from fallow.model.lease import Lease
 from fallow.model.ranges import RangeSet
+from fallow.state.state import EndedJob, Recovered, RecoveredJob
 
 
 class JobRow:
-    """One job as the journal has it. Also what `Scheduler.restore` reads."""
+    """One job as it was committed."""
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
@@ -42,7 +43,7 @@ class JobRow:
 
 
 class Journal:
-    """Group commit in memory."""
+    """Gathers changes for the next group commit, and keeps the books of all that was committed."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -63,10 +64,12 @@ class Journal:
         """Have `callback` called when everything appended so far is durable."""
         self._after.append(callback)
 
-    def commit(self) -> None:
-        """Make durable what was appended, then call those who wait for it."""
+    def commit(self, write: Callable[[Sequence[Change]], None] = lambda _: None) -> None:
+        """Have `write` make durable what was appended, then call those who wait for it."""
         changes, self._open = self._open, []
         callbacks, self._after = self._after, []
+        if changes:
+            write(changes)
         for change in changes:
             self._apply(change)
         self.commits += 1
@@ -82,7 +85,7 @@ class Journal:
         if isinstance(change, AddResults):
             self._add_results(change)
         elif isinstance(change, AddLease):
-            self.leases[change.lease.id] = (change.lease, change.node)
+            self.leases.setdefault(change.lease.id, (change.lease, change.node))
         elif isinstance(change, EndLease):
             self.leases.pop(change.lease, None)
         elif isinstance(change, AddJob):
@@ -126,10 +129,25 @@ class Journal:
         for lease_id in [key for key, (lease, _) in self.leases.items() if lease.job == change.job]:
             del self.leases[lease_id]
 
+    def check_recovered(self, recovered: Recovered, ended: Sequence[EndedJob]) -> None:
+        """Raise AssertionError unless the state has, after a restart, exactly what was committed."""
+        assert recovered.epoch == self.epoch, f"start {self.epoch} has the number {recovered.epoch}"
+        unfinished = [row for row in self.jobs.values() if not row.state]
+        have, had = [job.spec.id for job in recovered.jobs], [row.spec.id for row in unfinished]
+        assert have == had, f"the unfinished jobs {had} came back as {have}"
+        for job, row in zip(recovered.jobs, unfinished, strict=True):
+            _check_same(job, row, RecoveredJob)
+        by_id = {job.spec.id: job for job in ended}
+        over = {key: row for key, row in self.jobs.items() if row.state}
+        assert by_id.keys() == over.keys(), f"the ended jobs {[*over]} came back as {[*by_id]}"
+        for key, row in over.items():
+            _check_same(by_id[key], row, EndedJob)
+        leases = {lease.id: (lease, node) for lease, node in recovered.leases}
+        assert leases == self.leases, f"the leases {self.leases} came back as {leases}"
 
-class JobResult(msgspec.Struct, frozen=True):
-    """How one job came out."""
 
-    state: str
-    settled: int
-    failed: int
+def _check_same(job: Any, row: JobRow, kind: Any) -> None:
+    for name in kind.__struct_fields__:
+        if name != "ended_at":
+            had, has = getattr(row, name), getattr(job, name)
+            assert has == had, f"{row.spec.id}: {name} was committed as {had} and came back as {has}"

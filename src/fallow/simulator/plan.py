@@ -1,5 +1,7 @@
 """What is to be simulated: the fleet, its work, its faults."""
 
+from typing import Literal
+
 import msgspec
 
 from fallow.model.requirements import Requirements
@@ -21,7 +23,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     slowdown_s: float = 0.0
     """Per node: it becomes up to 20 times slower for a while."""
     hub_killed_s: float = 0.0
-    """The hub dies, loses what was not committed, and starts again."""
+    """The hub dies, half of the times between two effects, loses what was not committed, and starts again."""
     lost: float = 0.0
     """Part of the frames that are lost."""
     doubled: float = 0.0
@@ -81,5 +83,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """No new faults from then on."""
     limit_s: float = 1e7
     """A run that takes longer is stuck."""
+    state: Literal["memory", "sql"] = "memory"
+    """What the hub commits to. "sql": SQLite in a temporary folder, in memory where the system has such folders."""
     check_every: int | None = None
     """Check the scheduler in full after every so many events. None: after each for up to 20 nodes, else every 10,000."""

@@ -35,6 +35,7 @@ def random_plan(seed: int) -> Plan:
         faults=_random_faults(random),
         calm_after_s=CALM_AFTER_S,
         limit_s=LIMIT_S,
+        state="sql",
     )
 
 

@@ -4,14 +4,15 @@ import pytest
 
 from fallow.simulator.fleet import Fleet, Stuck
 from fallow.simulator.plan import Faults, Plan, Work
+from fallow.state.writer import Writer
 
 pytestmark = pytest.mark.slow
 
 
-def run(*work, nodes=6, seed=1, settings=None, **faults):
+def run(*work, nodes=6, seed=1, state="sql", **faults):
     plan = Plan(
         work=work or (Work(tasks=300, median_s=0.5),), seed=seed, nodes=nodes, slots=2, fastest=2.0,
-        faults=Faults(**faults), calm_after_s=600.0, limit_s=20_000.0,
+        faults=Faults(**faults), calm_after_s=600.0, limit_s=20_000.0, state=state,
     )  # fmt: skip
     fleet = Fleet(plan)
     return fleet.run(), fleet
@@ -41,6 +42,23 @@ def test_a_crash_of_the_hub_repeats_only_what_it_had_not_acknowledged():
     report, fleet = run(hub_killed_s=5.0)
     assert report.hub_starts > 1
     assert report.repeated <= 12 * report.hub_starts, "at most what the slots ran"
+
+
+@pytest.mark.parametrize("state", ["memory", "sql"])
+def test_a_hub_dies_between_any_two_effects(state):
+    """After each start the state has what was committed, no more and no less: `Journal.check_recovered`."""
+    report, fleet = run(
+        Work(tasks=2000, median_s=0.5, page=40, page_gap_s=0.1), hub_killed_s=3.0, raising=0.1, state=state
+    )
+    assert report.hub_starts > report.torn + 1 > 4
+    assert report.failed == len(fleet.hub.journal.jobs["job0"].failures) > 0
+
+
+def test_what_a_state_forgets_is_found(monkeypatch):
+    """The referee is not the state: a lease that is not written, say, shows at the next start."""
+    monkeypatch.setattr(Writer, "_add_lease", lambda self, change: None)
+    with pytest.raises(AssertionError, match=r"the leases .* came back as \{\}"):
+        run(hub_killed_s=3.0)
 
 
 def test_a_task_that_takes_nodes_down_is_stopped():

@@ -5,9 +5,10 @@ import statistics
 import pytest
 from typer.testing import CliRunner
 
-from fallow.model.changes import AddJob, AddResults, EndJob, SaveSettled
+from fallow.model.changes import AddJob, AddLease, AddResults, EndJob, SaveSettled
 from fallow.model.failure import Failure
 from fallow.model.job import JobSpec, Pages
+from fallow.model.lease import Lease
 from fallow.model.page import ResultPage, StoredPage
 from fallow.simulator.__main__ import app
 from fallow.simulator.clock import Clock
@@ -15,6 +16,7 @@ from fallow.simulator.durations import CLIP_MEDIANS, KINDS, draw
 from fallow.simulator.fleet import Fleet
 from fallow.simulator.journal import Journal
 from fallow.simulator.plan import Plan, Work
+from fallow.state.memory import MemoryState
 
 
 def test_time_jumps_from_event_to_event_in_order():
@@ -137,3 +139,21 @@ def test_the_command_prints_a_table():
 def test_the_command_replays_a_scenario():
     result = CliRunner().invoke(app, ["--scenario", "--seed", "3"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
+
+
+def test_the_journal_finds_what_a_state_lost(journal):
+    add(journal, 0, 4)
+    journal.append(AddLease(Lease(1, "j", 4, 6), "n"))
+    journal.commit()
+    journal.epoch = 1
+    state = MemoryState()
+    spec = journal.jobs["j"].spec
+    state.commit([AddJob(spec), AddResults("j", (StoredPage(ResultPage(0, 4), (0, 3)),))])
+    with pytest.raises(AssertionError, match="settled was committed as"):
+        journal.check_recovered(state.recover(), [])
+    state = MemoryState()
+    state.commit([AddJob(spec), AddResults("j", (StoredPage(ResultPage(0, 4), (0, 4)),))])
+    with pytest.raises(AssertionError, match="the leases"):
+        journal.check_recovered(state.recover(), [])
+    with pytest.raises(AssertionError, match="start 1 has the number 2"):
+        journal.check_recovered(state.recover(), [])
