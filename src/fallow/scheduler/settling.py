@@ -142,8 +142,15 @@ def settle(books: Books, job: JobState, winner: LeaseState | None, start: int, s
             left -= sum(b - a for a, b in pending)
             job.work_class.requeue(job)
     if left:
-        for lease in [each for each in job.leases.values() if each is not winner]:
-            _take_from(books, lease, start, stop)
+        # what was taken from a node that was late has been granted again lately: the newest lease is the likeliest
+        for lease in [each for each in reversed(job.leases.values()) if each is not winner and each.original is None]:
+            found = _take_from(books, lease, start, stop)
+            if found:
+                for copy in lease.copies[:]:
+                    _take_from(books, copy, start, stop)
+                left -= found
+                if not left:
+                    break
 
 
 def _take_from(books: Books, lease: LeaseState, start: int, stop: int) -> int:
