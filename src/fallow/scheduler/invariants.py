@@ -3,6 +3,7 @@
 from fallow.model.ranges import RangeSet
 from fallow.scheduler.books import Books
 from fallow.scheduler.job_state import Ended, JobState, Sealed
+from fallow.scheduler.lease_state import LeaseState
 from fallow.scheduler.node_state import NodeState, Ready
 from fallow.scheduler.work_class import WorkClass
 
@@ -16,16 +17,30 @@ def check_books(books: Books) -> None:
     for work_class in books.classes.values():
         check_class(books, work_class)
     counts: dict[int, int] = {}
-    for lease_id, lease in books.leases.items():
-        assert lease.id == lease_id, "a lease stands under another's id"
-        assert lease.job.leases.get(lease_id) is lease, f"lease {lease_id} is missing at its job"
-        assert lease.node.leases.get(lease_id) is lease, f"lease {lease_id} is missing at its node"
-        assert books.jobs.get(lease.job.id) is lease.job, f"lease {lease_id} is of a job that is gone"
-        assert books.nodes.get(lease.node.id) is lease.node, f"lease {lease_id} is at a node that is gone"
+    for lease in books.leases.values():
+        check_lease(books, lease)
         counts[lease.job.priority] = counts.get(lease.job.priority, 0) + 1
     assert counts == books.priorities, "the count of leases by priority is wrong"
     assert len(books.leases) == sum(len(node.leases) for node in books.nodes.values()), "a node has a stale lease"
     assert len(books.leases) == sum(len(job.leases) for job in books.jobs.values()), "a job has a stale lease"
+
+
+def check_lease(books: Books, lease: LeaseState) -> None:
+    """A lease has something left, and is where its job, its node and its copies look for it."""
+    assert books.leases.get(lease.id) is lease, "a lease stands under another's id"
+    assert lease.job.leases.get(lease.id) is lease, f"lease {lease.id} is missing at its job"
+    assert lease.node.leases.get(lease.id) is lease, f"lease {lease.id} is missing at its node"
+    assert books.jobs.get(lease.job.id) is lease.job, f"lease {lease.id} is of a job that is gone"
+    assert books.nodes.get(lease.node.id) is lease.node, f"lease {lease.id} is at a node that is gone"
+    lease.unfinished.check_invariants()
+    assert lease.unfinished, f"lease {lease.id} has nothing left"
+    if lease.original is not None:
+        assert lease in lease.original.copies, f"copy {lease.id} is unknown to its original"
+        assert lease.node is not lease.original.node, "a copy is on the node of its original"
+        for start, stop in lease.unfinished.ranges():
+            assert not lease.original.unfinished.missing(start, stop), f"copy {lease.id} has more than its original"
+    for copy in lease.copies:
+        assert copy.original is lease, f"lease {lease.id} lists a copy of another"
 
 
 def check_job(books: Books, job: JobState) -> None:
@@ -42,16 +57,6 @@ def check_job(books: Books, job: JobState) -> None:
     whole = job.available if job.available is not None else RangeSet([(0, job.accepted)])
     if not job.has_ended:
         assert union == whole, f"{job.id}: tasks {union} are accounted for, of {whole}"
-    for lease in job.leases.values():
-        assert lease.unfinished, f"lease {lease.id} has nothing left"
-        if lease.original is not None:
-            assert lease in lease.original.copies, f"copy {lease.id} is unknown to its original"
-            assert not [p for r in lease.unfinished.ranges() for p in lease.original.unfinished.missing(*r)], (
-                "a copy has more"
-            )
-            assert lease.node is not lease.original.node, "a copy is on the node of its original"
-        for copy in lease.copies:
-            assert copy.original is lease, f"lease {lease.id} lists a copy of another"
     covered = RangeSet()
     for copy in [each for each in job.leases.values() if each.original is not None]:
         for start, stop in copy.unfinished.ranges():
@@ -69,10 +74,11 @@ def check_job(books: Books, job: JobState) -> None:
     if isinstance(job.life, Ended):
         assert job.children or not job.was_leased, f"{job.id} has ended, nothing reads it, and it is still here"
         assert not job.leases, f"{job.id} has ended and has leases"
-    _check_queue(job)
+    check_queue(job)
 
 
-def _check_queue(job: JobState) -> None:
+def check_queue(job: JobState) -> None:
+    """The job stands in its class's lists where it should."""
     work_class, key = job.work_class, job.key()
     if job.has_ended:
         assert job.id not in work_class.jobs, "an ended job is queued"

@@ -29,6 +29,7 @@ from fallow.scheduler.job_state import Ended, JobState, Open, Sealed
 from fallow.scheduler.lease_state import LeaseState
 from fallow.scheduler.node_state import UNKNOWN, Away, Joining, NodeState, Ready
 from fallow.scheduler.settings import SchedulerSettings
+from fallow.scheduler.touched import TouchedCheck
 
 
 class JobRecord(Protocol):
@@ -438,3 +439,7 @@ class Scheduler:
     def check_invariants(self) -> None:
         """Raise AssertionError if the scheduler contradicts itself."""
         check_books(self._books)
+
+    def touched_check(self) -> TouchedCheck:
+        """Return a check of what each event from now on touches; whoever calls `on_…` then tells it of every event."""
+        return TouchedCheck(self._books)

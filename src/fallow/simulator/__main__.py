@@ -1,10 +1,12 @@
 """`python -m fallow.simulator`: simulate a fleet, or replay the random scenario of a seed."""
 
+import shlex
 import statistics
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fallow.model.requirements import format_size, parse_requirements
@@ -52,8 +54,22 @@ def row(seed: int, report: Report) -> list[str]:
     ]
 
 
+def _command(context: typer.Context, **changed: int) -> str:
+    """Return the command line of this run, with some options changed; those that have their defaults are left out."""
+    words = ["python", "-m", "fallow.simulator"]
+    for option in context.command.params:
+        value = changed.get(str(option.name), context.params[str(option.name)])
+        if value == option.default:
+            continue
+        flag = option.opts[0] if value is not False else option.secondary_opts[0]
+        values = value if isinstance(value, tuple) else () if isinstance(value, bool) else (value,)
+        words += [flag, *map(str, values)]
+    return shlex.join(words)
+
+
 @app.command()
 def simulate(
+    context: typer.Context,
     nodes: Annotated[int, typer.Option(help="Nodes of the fleet.")] = 100,
     slots: Annotated[int, typer.Option(help="Slots of each node.")] = 1,
     speeds: Annotated[tuple[float, float], typer.Option(help="Slowest and fastest node.")] = (1.0, 3.5),
@@ -70,10 +86,14 @@ def simulate(
     speculate: Annotated[bool, typer.Option(help="Allow second attempts.")] = True,
     recall: Annotated[bool, typer.Option(help="Allow recalls.")] = True,
     target_lease_s: Annotated[float, typer.Option(help="Seconds of work per slot in a lease.")] = 1.0,
+    link_cut_s: Annotated[float, typer.Option(help="Mean time until a node's link breaks, seconds; 0: never.")] = 0.0,
     node_gone_s: Annotated[float, typer.Option(help="Mean time until a node vanishes, seconds; 0: never.")] = 0.0,
     hub_killed_s: Annotated[float, typer.Option(help="Mean time until the hub is killed, seconds; 0: never.")] = 0.0,
     slowdown_s: Annotated[float, typer.Option(help="Mean time until a node slows down, seconds; 0: never.")] = 0.0,
     lost: Annotated[float, typer.Option(help="Part of the frames that are lost.")] = 0.0,
+    state: Annotated[
+        str, typer.Option(help="What the hub commits to: memory, or sql (needs fallow\\[hub]).")
+    ] = "memory",
     scenario: Annotated[
         bool, typer.Option("--scenario", help="Ignore all but --seed and --runs: random faults, fully checked.")
     ] = False,
@@ -95,7 +115,13 @@ def simulate(
     reports = []
     for each in range(seed, seed + runs):
         work = Work(tasks=tasks, durations=durations, median_s=median_s, requirements=wants, speculate=speculate)
-        faults = Faults(node_gone_s=node_gone_s, hub_killed_s=hub_killed_s, slowdown_s=slowdown_s, lost=lost)
+        faults = Faults(
+            link_cut_s=link_cut_s,
+            node_gone_s=node_gone_s,
+            hub_killed_s=hub_killed_s,
+            slowdown_s=slowdown_s,
+            lost=lost,
+        )
         plan = Plan(
             work=(work,),
             seed=each,
@@ -106,8 +132,14 @@ def simulate(
             score_error=score_error,
             latency_s=latency_s,
             faults=faults,
+            state="sql" if state == "sql" else "memory",
         )
-        report = Fleet(random_plan(each) if scenario else plan, settings).run()
+        try:
+            report = Fleet(random_plan(each) if scenario else plan, settings).run()
+        except AssertionError as error:
+            console.print(f"[red]seed {each} failed:[/red] {escape(str(error))}", soft_wrap=True)
+            console.print(f"replay: {_command(context, seed=each, runs=1)}", soft_wrap=True, highlight=False)
+            raise typer.Exit(1) from error
         reports.append(report)
         table.add_row(*row(each, report))
     console.print(table)

@@ -75,6 +75,7 @@ class SimHub:
         self.state: State | None = None
         self.journal = Journal()
         self.scheduler = Scheduler(settings)
+        self._touched = self.scheduler.touched_check()
         self.links: dict[NodeId, SimLink] = {}
         self.is_up = False
         self.ended: dict[JobId, float] = {}
@@ -99,7 +100,9 @@ class SimHub:
         self.journal.check_recovered(recovered, state.ended_jobs(limit=ENDED_JOBS))
         self.scheduler = Scheduler(self._settings, epoch=recovered.epoch)
         parents = {parent: view for parent in absent_parents(recovered) if (view := self._ended(parent)) is not None}
-        self.carry_out(restore(self.scheduler, recovered, parents, self._clock.now))
+        effects = restore(self.scheduler, recovered, parents, self._clock.now)
+        self._touched = self.scheduler.touched_check()
+        self.carry_out(effects)
 
     def _ended(self, job: JobId) -> EndedView | None:
         assert self.state is not None, "the hub is down"
@@ -152,14 +155,14 @@ class SimHub:
                 return  # its end is being committed; the client asks again
             effects += restore_parent(self.scheduler, parent, self._clock.now)
         self.journal.append(AddJob(spec))
-        self.carry_out(effects + self.scheduler.on_job_created(spec, self._clock.now))
+        self.carry_out(effects + self.scheduler.on_job_created(spec, self._clock.now), job=spec.id)
 
     def add_inputs(self, job: JobId, start: int, stop: int) -> None:
         self.journal.append(AddInputs(InputPage(job, start, stop, b"")))
-        self.carry_out(self.scheduler.on_inputs_added(job, stop, self._clock.now))
+        self.carry_out(self.scheduler.on_inputs_added(job, stop, self._clock.now), job=job)
 
     def seal(self, job: JobId, size: int) -> None:
-        self.carry_out(self.scheduler.on_job_sealed(job, size, self._clock.now))
+        self.carry_out(self.scheduler.on_job_sealed(job, size, self._clock.now), job=job)
 
     def accepted(self, spec: JobSpec) -> int | None:
         """Return how many inputs the hub has of a job, None if it does not know it."""
@@ -183,8 +186,9 @@ class SimHub:
     def on_cut(self, link: SimLink) -> None:
         """The link broke, as the hub sees it."""
         if self.links.get(link.node.id) is link:
-            del self.links[link.node.id]
-            self.carry_out(self.scheduler.on_link_closed(link.node.id, self._clock.now))
+            node = link.node.id
+            del self.links[node]
+            self.carry_out(self.scheduler.on_link_closed(node, self._clock.now), node=node)
 
     def on_frame(self, link: SimLink, frame: Any) -> None:
         node, now, scheduler = link.node.id, self._clock.now, self.scheduler
@@ -210,7 +214,7 @@ class SimHub:
         else:
             assert isinstance(frame, NodeChanged), f"unexpected {frame}"
             effects = scheduler.on_node_changed(node, frame.info, frame.accepting, frame.reason, now)
-        self.carry_out(effects)
+        self.carry_out(effects, node=node, job=getattr(frame, "job", None))
 
     def _hang_up(self, link: SimLink) -> None:
         link.is_open = False
@@ -219,8 +223,8 @@ class SimHub:
 
     # --- effects --------------------------------------------------------------------------------
 
-    def carry_out(self, effects: Effects) -> None:
-        """Do what the scheduler decided, in order; then check it."""
+    def carry_out(self, effects: Effects, *, job: JobId | None = None, node: NodeId | None = None) -> None:
+        """Do what the scheduler decided, in order; then check it. job, node: what the event was about."""
         for effect in effects:
             if self._dies_here():
                 return
@@ -242,6 +246,7 @@ class SimHub:
             self._clock.post(self._commit_s, self._commit, self._life)
         self._set_timer()
         self.events += 1
+        self._touched.check(effects, jobs=[job] if job else [], nodes=[node] if node else [])
         if self.events % self._check_every == 0:
             self.scheduler.check_invariants()
 

@@ -1,5 +1,6 @@
 """The simulator's own parts."""
 
+import shlex
 import statistics
 
 import pytest
@@ -10,6 +11,7 @@ from fallow.model.failure import Failure
 from fallow.model.job import JobSpec, Pages
 from fallow.model.lease import Lease
 from fallow.model.page import ResultPage, StoredPage
+from fallow.scheduler.job_state import JobState
 from fallow.simulator.__main__ import app
 from fallow.simulator.clock import Clock
 from fallow.simulator.durations import CLIP_MEDIANS, KINDS, draw
@@ -157,3 +159,23 @@ def test_the_journal_finds_what_a_state_lost(journal):
         journal.check_recovered(state.recover(), [])
     with pytest.raises(AssertionError, match="start 1 has the number 2"):
         journal.check_recovered(state.recover(), [])
+
+
+@pytest.mark.parametrize("options", [["--scenario"], ["--nodes", "25", "--tasks", "400", "--link-cut-s", "20"]])
+def test_a_failing_seed_is_printed_with_the_command_that_replays_it(monkeypatch, options):
+    """A scheduler that loses a task when it comes back: found at once, on small fleets and on larger ones, and again."""
+    put_back = JobState.put_back
+    monkeypatch.setattr(JobState, "put_back", lambda job, start, stop: put_back(job, start + 1, stop))
+
+    def run(words):
+        result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+        assert result.exit_code == 1, result.output
+        failed = next(line for line in result.output.splitlines() if " failed: " in line)
+        return failed, next(line for line in result.output.splitlines() if line.startswith("replay: "))
+
+    failed, replay = run([*options, "--seed", "3", "--runs", "20"])
+    words = shlex.split(replay.removeprefix("replay: "))
+    assert words[:3] == ["python", "-m", "fallow.simulator"]
+    assert run(words[3:]) == (failed, replay)
+    monkeypatch.undo()
+    assert CliRunner().invoke(app, words[3:]).exit_code == 0
