@@ -34,7 +34,9 @@ from fallow.slot.pages import encode_list
 
 VALUE = 7
 """The result of every task."""
-TASKS_PER_PAGE = 4096
+TASKS_PER_PAGE = 1 << 16
+"""Pages of 131 KB: seven of them fit into a message."""
+PAGES_PER_MESSAGE = 7
 CONNECTING = 100
 """Connections that are being opened at a time."""
 PORTS_PER_SOURCE = 20_000
@@ -70,7 +72,7 @@ class Counts:
 class Agent(asyncio.Protocol):
     """One node of one slot."""
 
-    __slots__ = ("_beat", "_buffer", "_counts", "_each_s", "_is_open", "_loop", "_number", "_path", "_ping", "_secret",
+    __slots__ = ("_beat", "_beats_s", "_buffer", "_counts", "_each_s", "_is_busy", "_is_open", "_loop", "_number", "_path", "_ping", "_secret",
                  "_spool", "_transport", "node", "welcomed")  # fmt: skip
 
     def __init__(self, loop, path, secret, each_s, counts):
@@ -81,8 +83,11 @@ class Agent(asyncio.Protocol):
         self._is_open = False
         self._number = 0
         self._spool = []
-        """(number, time, frame) of finished leases that are not acknowledged, oldest first."""
+        """(number, time, lease, frame) of finished leases that are not acknowledged, oldest first."""
         self._beat = self._ping = None
+        self._beats_s = (30.0, 5.0)
+        """Seconds between beats, idle and with leases."""
+        self._is_busy = False
 
     def connection_made(self, transport):
         self._transport = transport
@@ -132,7 +137,10 @@ class Agent(asyncio.Protocol):
         for frame in _decode(data):
             kind = type(frame)
             if kind is Grant:
-                out.append(self._finish(frame.lease))
+                if not self._is_busy:
+                    self._beat.cancel()
+                    self._schedule_beat(is_busy=True)
+                out += self._finish(frame.lease)
             elif kind is Acknowledged:
                 now, spool = time.monotonic(), self._spool
                 while spool and spool[0][0] <= frame.number:
@@ -140,31 +148,36 @@ class Agent(asyncio.Protocol):
                     counts.waited_s.append(now - spool.pop(0)[1])
             elif kind is Welcome:
                 counts.welcomed += 1
-                self._beat_again(frame.idle_heartbeat_s)
+                self._beats_s = (frame.idle_heartbeat_s, frame.heartbeat_s)
+                self._schedule_beat(is_busy=False)
                 if not self.welcomed.done():
                     self.welcomed.set_result(None)
-        if out:
-            self._send(out)
+        while out:
+            self._send(out[:PAGES_PER_MESSAGE])
+            del out[:PAGES_PER_MESSAGE]
 
     def _finish(self, lease):
-        """Return the frame that reports all of a lease."""
-        counts, each_s = self._counts, self._each_s
-        pages = tuple(
-            ResultPage(start, stop, page_of(stop - start), elapsed_s=each_s * (stop - start))
-            for start in range(lease.start, lease.stop, TASKS_PER_PAGE)
-            for stop in (min(start + TASKS_PER_PAGE, lease.stop),)
-        )
-        self._number += 1
-        frame = encode_frame(Done(self._number, lease.id, lease.job, pages))
-        self._spool.append((self._number, time.monotonic(), frame))
+        """Return the frames that report all of a lease."""
+        counts = self._counts
         counts.leases += 1
         counts.tasks += lease.stop - lease.start
-        return frame
+        frames = []
+        for start in range(lease.start, lease.stop, TASKS_PER_PAGE):
+            stop = min(start + TASKS_PER_PAGE, lease.stop)
+            page = ResultPage(start, stop, page_of(stop - start), elapsed_s=self._each_s * (stop - start))
+            self._number += 1
+            frames.append(encode_frame(Done(self._number, lease.id, lease.job, (page,))))
+            self._spool.append((self._number, time.monotonic(), lease.id, frames[-1]))
+        return frames
 
-    def _beat_again(self, wait_s, *, first=True):
-        if not first:
-            self._send([encode_frame(Beat())])
-        self._beat = self._loop.call_later(wait_s, partial(self._beat_again, wait_s, first=False))
+    def _schedule_beat(self, *, is_busy):
+        self._is_busy = is_busy
+        self._beat = self._loop.call_later(self._beats_s[is_busy], self._send_beat)
+
+    def _send_beat(self):
+        held = tuple({lease: None for _, _, lease, _ in self._spool})
+        self._send([encode_frame(Beat((), held))])
+        self._schedule_beat(is_busy=bool(held))
 
     def _send_ping(self):
         self._write(0x89, secrets.token_bytes(4))

@@ -24,7 +24,7 @@ SWITCH_INTERVAL_S = 0.0002
 what a frame's whole way through the hub takes."""
 GARBAGE = (10_000, 20, 20)
 """How many new objects, and rounds over younger ones, come before the interpreter looks for cycles. The hub makes next to
-none, and the default of 700 objects costs a fifth of its time under load."""
+none, and the default of 700 objects cost a fifth of its time under load."""
 DRAIN_S = 5.0
 """How long requests that are under way may take to end once the hub was told to stop."""
 BACKLOG = 2048
