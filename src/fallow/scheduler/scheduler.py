@@ -305,7 +305,7 @@ class Scheduler:
         job = books.add_job(record.spec)
         job.settled = RangeSet.from_flat(record.settled)
         job.failed_set = RangeSet.from_flat(record.failed)
-        job.first_failures = list(record.first_failures)
+        job.first_failures = list(record.first_failures[: books.settings.kept_failures])
         job.was_leased = bool(job.settled)
         if record.size is not None:
             job.life = Sealed(record.size, record.input_ended)
@@ -360,7 +360,7 @@ class Scheduler:
             parent.work_class.remove_job(parent)
             parent.settled = RangeSet(settled)
             parent.accepted = size or 0
-            parent.first_failures = list(first_failures)
+            parent.first_failures = list(first_failures[: books.settings.kept_failures])
             parent.failed_set = RangeSet(failed)
             parent.life = Ended(size, input_ended, "done" if state == "done" else "cancelled")
             for job in [each for each in books.jobs.values() if each.parent is None and not each.has_ended]:
