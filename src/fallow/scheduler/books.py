@@ -318,23 +318,19 @@ class Books:
     def speed(self, job: JobState, node: NodeState) -> float:
         """Return how fast the node is at the job: 1.0 is the reference machine."""
         pace = job.paces.get(node.id)
-        mean = job.times.mean
-        return node.score if pace is None or mean is None else node.score * pace.factor(mean)
+        return node.score if pace is None else node.score * pace.factor
 
     def seconds_per_task(self, job: JobState, node: NodeState) -> float | None:
         """Return the expected duration of a task of the job on the node, None while nothing is known."""
         mean = job.times.mean
-        if mean is None:
-            return None
-        pace = job.paces.get(node.id)
-        return mean / (node.score if pace is None else node.score * pace.factor(mean))
+        return None if mean is None else mean / self.speed(job, node)
 
     def note_elapsed(self, job: JobState, node: NodeState, tasks: int, elapsed_s: float) -> None:
         """Learn from a page."""
-        mean = job.times.mean
+        usual = job.times.usual
         job.times.add(tasks, elapsed_s, node.score)
-        if mean is not None and elapsed_s > 0:
+        if usual is not None and elapsed_s > 0:
             pace = job.paces.get(node.id)
             if pace is None:
                 pace = job.paces[node.id] = Pace()
-            pace.add(tasks * mean, elapsed_s * node.score)
+            pace.add(tasks, elapsed_s * node.score / (tasks * usual))

@@ -47,9 +47,11 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
     recall_timeout_s: float = 2.0
     """After this long a recall without an answer may be repeated."""
     copy_gain: float = 1.2
-    """A second attempt is made if the time left of the first is this many times the expected time of a copy."""
+    """A reduced lease gets a second attempt if the time left of the first is this many times the expected time of a copy."""
     copy_min_s: float = 0.1
-    """... and saves more than this."""
+    """A second attempt is made if it is expected to save more than this."""
+    rescue_min_s: float = 1.0
+    """The same while other tasks of the job are pending: then the second attempt keeps a slot from them."""
     tick_s: float = 0.25
     """How often idle nodes look again for work to take over, while there is any."""
     scan: int = 64

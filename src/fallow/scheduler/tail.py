@@ -1,8 +1,8 @@
 """The end of a job: idle nodes take over what others have not started, or try again what others are slow at.
 
 Recall comes first, since it costs nothing: unstarted tasks move from the lease that would end last. When nothing
-can be recalled, running tasks get a second attempt where the time left of the first exceeds the expected time of a
-copy (LATE: Zaharia et al., 2008). The time left of a task is judged from all the tasks of its job that were as long.
+can be recalled, running tasks get a second attempt where that is expected to save time (after LATE: Zaharia et al.,
+2008). What a task still needs is judged from all the tasks of its job that were as long.
 """
 
 from heapq import heappop, heappush
@@ -22,6 +22,9 @@ LEASES_POPPED = 8
 
 LEAST_SPEED = 0.2
 """Nodes slower than this part of the one at hand do not delay a job's end by more than its longest task there."""
+
+RESCUE_COST = 2.0
+"""A rescue saves at least this many times what all nodes together lose by doing again what was done of the task."""
 
 LONGEST_GAP_S = 2.0
 """Idle nodes that find nothing to take over look again at least this often."""
@@ -107,12 +110,14 @@ def rescue(books: Books, job: JobState, node: NodeState) -> bool:
     else is done. Looked for a few times a second at most, and only if tasks are long enough for that to matter.
     """
     settings, times, power = books.settings, job.times, job.work_class.power
-    if books.now < job.next_rescue or not job.spec.speculate or job.spec.reduces or times.mean is None:
+    if books.now < job.next_rescue or not job.spec.speculate or job.spec.reduces or not times.measured:
         return False
-    rest_s = job.pending_count * times.mean / power
+    rest_s = times.left(job.pending_count) / power
     if times.largest < settings.copy_min_s or rest_s * LEAST_SPEED > times.largest * node.score:
         job.next_rescue = books.now + settings.tick_s
         return False
+    if books.speed(job, node) * job.work_class.slots < power:
+        return False  # slower than most: what it takes over might have to be rescued again
     if _copy_best(books, job, node, rest_s):
         return True
     job.next_rescue = books.now + settings.tick_s
@@ -141,19 +146,14 @@ def _gains(books: Books, lease: LeaseState, node: NodeState, rest_s: float) -> l
     if job.spec.reduces:
         return _gain_of_partial(books, lease, node)
     here, there = books.speed(job, node), books.speed(job, lease.node)
+    least_s = settings.rescue_min_s if rest_s else settings.copy_min_s
     for index, since in lease.started():
         if any(index in copy.unfinished for copy in lease.copies):
             continue
-        age_s = max(0.0, books.now - since)
-        total = job.times.total_given(age_s * there)
-        if total is not None:
-            left_s, copy_s = total / there - age_s, total / here
-        elif job.times.measured:  # longer than any before: as much again, unless the node is to blame
-            left_s, copy_s = age_s, job.times.largest / here
-        else:
-            continue
-        if left_s > max(settings.copy_gain * copy_s, rest_s) and left_s - copy_s > settings.copy_min_s:
-            gains.append((left_s - copy_s, index, index + 1))
+        work = max(0.0, books.now - since) * there
+        saved_s = job.times.saved_by_copy(work, there, here, rest_s)
+        if saved_s > least_s and (not rest_s or saved_s > RESCUE_COST * work / job.work_class.power):
+            gains.append((saved_s, index, index + 1))
     return gains
 
 

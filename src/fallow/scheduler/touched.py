@@ -98,8 +98,9 @@ class TouchedCheck:
             self._check_place(job_id, start, stop)
         for job_id in touched.jobs:
             self._check_job(job_id)
-        for node_id in touched.nodes:
-            self._check_node(node_id)
+        changed = {work_class: None for node_id in touched.nodes for work_class in self._check_node(node_id)}
+        for work_class in changed:
+            self._check_class(work_class)
         assert len(books.leases) == len(self._leases), "a lease came or went without a word"
         assert sum(books.priorities.values()) == len(books.leases), "the count of leases by priority is wrong"
 
@@ -166,7 +167,8 @@ class TouchedCheck:
         assert not job.is_complete, f"{job.id} is complete and has not ended"
         seen.settled = len(job.settled)
 
-    def _check_node(self, node_id: NodeId) -> None:
+    def _check_node(self, node_id: NodeId) -> list[WorkClass]:
+        """Check a node and enter what it adds to the sums of its classes, which are returned."""
         node = self._books.nodes.get(node_id)
         before = self._capacity.pop(node_id, {})
         now: dict[WorkClass, tuple[int, float]] = {}
@@ -174,33 +176,46 @@ class TouchedCheck:
             assert not self._at.pop(node_id, None), f"{node_id} is gone and has leases"
         else:
             check_node(self._books, node)
-            now = self._capacity[node_id] = {each: (n, n * node.score) for each, n in node.capacity.items()}
+            now = self._capacity[node_id] = _capacity(node)
             for work_class in now:
                 _check_listed(node, work_class)
-        for work_class in [each for each in {**before, **now} if self._books.classes.get(each.requirements) is each]:
-            self._check_sums(work_class, before.get(work_class, (0, 0.0)), now.get(work_class, (0, 0.0)))
+        classes = [each for each in {**before, **now} if self._books.classes.get(each.requirements) is each]
+        for each in classes:
+            if each in self._sums:
+                (slots, power), (more, faster), (less, slower) = (
+                    self._sums[each],
+                    now.get(each, NONE),
+                    before.get(each, NONE),
+                )
+                self._sums[each] = slots + more - less, power + faster - slower
+            else:
+                self._begin(each)
+        return classes
 
-    def _check_sums(self, work_class: WorkClass, before: tuple[int, float], now: tuple[int, float]) -> None:
+    def _begin(self, work_class: WorkClass) -> None:
+        """Enter all nodes of a class that is new: all of them were matched with it when it was made."""
+        for node in work_class.ready.values():
+            self._capacity.setdefault(node.id, {})[work_class] = _capacity(node)[work_class]
+        parts = [self._capacity[node_id][work_class] for node_id in work_class.ready]
+        self._sums[work_class] = sum(slots for slots, _ in parts), sum(power for _, power in parts)
+
+    def _check_class(self, work_class: WorkClass) -> None:
         """The sums of a class agree with its nodes, and its best node is not idle beside pending work."""
-        if work_class not in self._sums:  # a new one: all nodes were matched with it
-            nodes = work_class.ready.values()
-            slots, power = (
-                sum(n.capacity[work_class] for n in nodes),
-                sum(n.capacity[work_class] * n.score for n in nodes),
-            )
-            for each in nodes:
-                count = each.capacity[work_class]
-                self._capacity.setdefault(each.id, {})[work_class] = (count, count * each.score)
-        else:
-            slots, power = self._sums[work_class]
-            slots, power = slots + now[0] - before[0], power + now[1] - before[1]
-        self._sums[work_class] = slots, power
+        slots, power = self._sums[work_class]
         assert work_class.slots == slots, "slots are counted wrong"
         assert abs(work_class.power - power) <= 1e-6 * max(1.0, power), "power is counted wrong"
         if work_class.peek() is not None and work_class not in self._books.woken:
             for node in work_class.hungry.best(1, 0):
                 is_held = any(node.id in each.holds for each in self._books.classes.values())
                 assert is_held, f"work is pending beside {node.id}, which has room"
+
+
+NONE = (0, 0.0)
+
+
+def _capacity(node: NodeState) -> dict[WorkClass, tuple[int, float]]:
+    """Return the slots and the power that the node adds to each of its classes."""
+    return {each: (slots, slots * node.score) for each, slots in node.capacity.items()}
 
 
 def _kin(lease: LeaseState) -> tuple[LeaseId, ...]:

@@ -5,6 +5,7 @@ import statistics
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,6 +16,7 @@ from fallow.simulator.durations import KINDS
 from fallow.simulator.fleet import Fleet, Report
 from fallow.simulator.plan import Faults, Plan, Work
 from fallow.simulator.scenarios import random_plan
+from fallow.simulator.tail import percentile, study
 
 app = typer.Typer(add_completion=False)
 
@@ -94,6 +96,9 @@ def simulate(
     state: Annotated[
         str, typer.Option(help="What the hub commits to: memory, or sql (needs fallow\\[hub]).")
     ] = "memory",
+    tail: Annotated[
+        bool, typer.Option("--tail", help="Compare the whole scheduler with what it is without each of its parts.")
+    ] = False,
     scenario: Annotated[
         bool, typer.Option("--scenario", help="Ignore all but --seed and --runs: random faults, fully checked.")
     ] = False,
@@ -104,6 +109,7 @@ def simulate(
     python -m fallow.simulator --runs 10
     python -m fallow.simulator --nodes 10000 --tasks 1000000 --durations exponential
     python -m fallow.simulator --scenario --seed 17
+    python -m fallow.simulator --tail --runs 100
     """
     usual = SchedulerSettings()
     settings = SchedulerSettings(
@@ -111,42 +117,50 @@ def simulate(
     )
     wants = parse_requirements({"memory": memory})
     console = Console()
-    table = Table(*COLUMNS, title=f"tasks of {format_size(wants.memory_bytes)}" if wants.memory_bytes else None)
-    reports = []
-    for each in range(seed, seed + runs):
-        work = Work(tasks=tasks, durations=durations, median_s=median_s, requirements=wants, speculate=speculate)
-        faults = Faults(
+    plan = Plan(
+        work=(Work(tasks=tasks, durations=durations, median_s=median_s, requirements=wants, speculate=speculate),),
+        nodes=nodes,
+        slots=slots,
+        slowest=speeds[0],
+        fastest=speeds[1],
+        score_error=score_error,
+        latency_s=latency_s,
+        faults=Faults(
             link_cut_s=link_cut_s,
             node_gone_s=node_gone_s,
             hub_killed_s=hub_killed_s,
             slowdown_s=slowdown_s,
             lost=lost,
-        )
-        plan = Plan(
-            work=(work,),
-            seed=each,
-            nodes=nodes,
-            slots=slots,
-            slowest=speeds[0],
-            fastest=speeds[1],
-            score_error=score_error,
-            latency_s=latency_s,
-            faults=faults,
-            state="sql" if state == "sql" else "memory",
-        )
+        ),
+        state="sql" if state == "sql" else "memory",
+    )
+    if tail:
+        _study(console, plan, range(seed, seed + runs))
+        return
+    title = f"tasks of {format_size(wants.memory_bytes)}" if wants.memory_bytes else None
+    table = Table(*COLUMNS, title=title)
+    ratios = []
+    for each in range(seed, seed + runs):
         try:
-            report = Fleet(random_plan(each) if scenario else plan, settings).run()
+            report = Fleet(random_plan(each) if scenario else replace(plan, seed=each), settings).run()
         except AssertionError as error:
             console.print(f"[red]seed {each} failed:[/red] {escape(str(error))}", soft_wrap=True)
             console.print(f"replay: {_command(context, seed=each, runs=1)}", soft_wrap=True, highlight=False)
             raise typer.Exit(1) from error
-        reports.append(report)
+        ratios.append(report.ratio)
         table.add_row(*row(each, report))
     console.print(table)
     if runs > 1:
-        ratios = sorted(report.ratio for report in reports)
-        late = ratios[min(len(ratios) - 1, int(0.95 * len(ratios)))]
+        late = percentile(ratios, 0.95)
         console.print(f"ratio to the bound: median {statistics.median(ratios):.3f}, 95th percentile {late:.3f}")
+
+
+def _study(console: Console, plan: Plan, seeds: range) -> None:
+    table = Table("makespan / lower bound", "median", "95th percentile", "use", title=f"{len(seeds)} seeds")
+    for each in study(plan, seeds):
+        use = "" if each.utilisation is None else f"{each.utilisation:.0%}"
+        table.add_row(each.name, f"{each.median:.3f}", f"{each.late:.3f}", use)
+    console.print(table)
 
 
 if __name__ == "__main__":

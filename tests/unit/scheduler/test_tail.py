@@ -194,6 +194,29 @@ def test_a_long_task_with_side_effects_stays_where_it_is(bench):
     assert {lease.node.id for lease in bench.scheduler._books.leases.values()} == {"slow"}
 
 
+def test_a_slow_node_takes_nothing_over_before_the_tail(bench):
+    bench.node("slow", score=0.5).node("fast", score=4.0).job("j", 60, counting=True)
+    grants = [each for each in bench.grants if each.node == "slow"]
+    for number in range(10):
+        grant = grants.pop(0)
+        seconds = 9.0 if number == 0 else 0.3 * (grant.lease.stop - grant.lease.start)
+        bench.now += 3.0
+        bench.beat("fast")
+        bench.done(grant, elapsed_s=seconds)
+        grants += [each for each in bench.grants if each.node == "slow"]
+    assert bench.scheduler._books.jobs["j"].pending_count > 0
+    assert all(lease.original is None for lease in bench.scheduler._books.leases.values())
+
+
+def test_a_late_result_ends_both_attempts(bench):
+    measured(bench).beats(4, "a", "b")
+    assert len(bench.grants) == 1
+    bench.node("c").done(bench.last, 5, 6, node="c")
+    assert bench.counts == [(5, 6)]
+    assert {(node, ranges) for node, _, ranges in bench.cancels} == {("a", (5, 6)), ("b", (5, 6))}
+    assert bench.ends == [("j", "done")]
+
+
 def test_idle_nodes_look_less_and_less_often(bench):
     bench.node("a").job("j", 1).node("b")
     gaps, scheduler = [], bench.scheduler

@@ -18,6 +18,7 @@ from fallow.simulator.durations import CLIP_MEDIANS, KINDS, draw
 from fallow.simulator.fleet import Fleet
 from fallow.simulator.journal import Journal
 from fallow.simulator.plan import Plan, Work
+from fallow.simulator.tail import ABLATIONS, ORDER_BOUND, order_bound_s, study
 from fallow.state.memory import MemoryState
 
 
@@ -179,3 +180,22 @@ def test_a_failing_seed_is_printed_with_the_command_that_replays_it(monkeypatch,
     assert run(words[3:]) == (failed, replay)
     monkeypatch.undo()
     assert CliRunner().invoke(app, words[3:]).exit_code == 0
+
+
+def test_the_order_bound_starts_tasks_in_order_each_on_the_fastest_node():
+    assert order_bound_s([4.0, 4.0], total_speed=4.0, fastest=2.0) == 3.0
+    assert order_bound_s([1.0] * 10, total_speed=5.0, fastest=5.0) == pytest.approx(2.0)
+    assert order_bound_s([9.0, 1.0], 10.0, 3.0) < order_bound_s([1.0, 9.0], 10.0, 3.0)
+
+
+def test_the_tail_study_names_every_part():
+    plan = Plan(work=(Work(tasks=60),), nodes=4, fastest=2.0)
+    rows = list(study(plan, range(2)))
+    assert [each.name for each in rows] == [*ABLATIONS, ORDER_BOUND]
+    assert all(1.0 <= each.median <= each.late for each in rows if each.name != ORDER_BOUND)
+
+
+def test_the_command_compares_what_each_part_adds():
+    result = CliRunner().invoke(app, ["--tail", "--nodes", "4", "--tasks", "50", "--runs", "2"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "no second attempts" in result.output
