@@ -1,7 +1,9 @@
 """A hub and a node inside the client's own process: the grid of one computer. Alone here may the client import them."""
 
 import asyncio
+import contextlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -15,12 +17,17 @@ from fallow.hub.core.opening import open_hub
 from fallow.hub.core.settings import HubSettings
 from fallow.link.link import Link
 from fallow.link.memory import memory_pair
+from fallow.model.errors import StateError
 from fallow.model.token import Token
+from fallow.node import platform
 from fallow.node.agent import Agent
 from fallow.node.settings import NodeSettings
+from fallow.state.folder import LOCK_NAME, StateFolder
 
 RESERVE_BYTES = 64_000_000
 """Free space that an embedded grid leaves; less than a hub's, as nobody else's results are at stake."""
+MEMORY_PREFIX = "fallow-grid-"
+MEMORY_TRIES = 3
 
 
 class EmbeddedGrid:
@@ -31,6 +38,7 @@ class EmbeddedGrid:
         self._state = state
         self._slots = slots if slots is not None else (os.cpu_count() or 1)
         self._temporary: Path | None = None
+        self._quick: StateFolder | None = None
         self._hub: Hub | None = None
         self._agent: Agent | None = None
         self._agent_task: asyncio.Task[None] | None = None
@@ -44,15 +52,20 @@ class EmbeddedGrid:
         self._loop = asyncio.get_running_loop()
         self._temporary = Path(tempfile.mkdtemp(prefix="fallow-"))
         folder = self._state if self._state is not None else self._temporary
+        if self._state is None:
+            self._quick = _folder_in_memory()
         self._hub = open_hub(
             HubSettings(
-                folder=folder, database=None if self._state is not None else "memory", reserve_bytes=RESERVE_BYTES
+                folder=folder,
+                database=None if self._state is not None else "memory",
+                memory_folder=self._quick.path / "blobs" if self._quick is not None else None,
+                reserve_bytes=RESERVE_BYTES,
             )
         )
         try:
             await self._hub.start()
         except BaseException:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._remove_folders()
             raise
         settings = NodeSettings(
             name=socket.gethostname(),
@@ -92,5 +105,32 @@ class EmbeddedGrid:
         """Make what is to be kept durable, remove the temporary folder."""
         if self._hub is not None:
             await self._hub.stop()
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+        if self._quick is not None:
+            shutil.rmtree(self._quick.path, ignore_errors=True)
+            self._quick.close()
+
+
+def _folder_in_memory() -> StateFolder | None:
+    """Make and lock a folder in memory, if there is such a thing here, and free what killed grids have left there."""
+    base = platform.memory_folder()
+    if base is None:
+        return None
+    for left in base.glob(f"{MEMORY_PREFIX}*"):
+        with contextlib.suppress(StateError):  # in use, or another user's
+            dead = StateFolder(left)
+            dead.open()
+            shutil.rmtree(left, ignore_errors=True)
+            dead.close()
+    for _ in range(MEMORY_TRIES):
+        folder = StateFolder(base / f"{MEMORY_PREFIX}{secrets.token_hex(8)}")
+        with contextlib.suppress(StateError):
+            folder.open()
+            if (folder.path / LOCK_NAME).exists():
+                return folder
+            folder.close()  # another grid freed it before it was locked
+    return None

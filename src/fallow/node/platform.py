@@ -5,6 +5,7 @@ system it runs on.
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -288,3 +289,20 @@ def lock_file(path: Path) -> IO[bytes]:
             ) from None
         raise
     return file
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 -- folders in it are made with mode 0700
+MEMORY_FOLDER_BYTES = 2_000_000_000
+"""A folder in memory with less room is left to others (containers often have 64 MB)."""
+
+
+def memory_folder() -> Path | None:
+    """Return a folder whose files lie in memory and can be mapped by all processes; None where there is none with room."""
+    try:
+        if sys.platform != "linux" or shutil.disk_usage(MEMORY_FOLDER).free < MEMORY_FOLDER_BYTES:
+            return None
+    except OSError:
+        return None
+    return MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None

@@ -62,6 +62,11 @@ class BlobStore(Protocol):
         """Folder where other processes of this machine put files to `adopt`; made by whoever announces it."""
         ...
 
+    @property
+    def incoming_results(self) -> Path:
+        """The same for nodes, whose files lie elsewhere than those of clients."""
+        ...
+
     def path(self, digest: Digest) -> Path | None:
         """Return a local, read-only file that holds the blob; None if there is no such blob."""
         ...
@@ -142,6 +147,10 @@ class LocalBlobs:
     @property
     def incoming(self) -> Path:
         return self._folder / "incoming"
+
+    @property
+    def incoming_results(self) -> Path:
+        return self.incoming
 
     def path(self, digest: Digest) -> Path | None:
         path = self._place(digest)

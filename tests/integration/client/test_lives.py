@@ -248,3 +248,23 @@ def test_temporary_folders_are_removed(tmp_path, monkeypatch):
         assert grid.submit(square, 2).result(30) == 4
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no folder in memory elsewhere")
+def test_large_values_lie_in_memory_and_what_killed_grids_left_there_is_freed(tmp_path, monkeypatch):
+    monkeypatch.setattr("fallow.node.platform.MEMORY_FOLDER", tmp_path)
+    monkeypatch.setattr("fallow.node.platform.MEMORY_FOLDER_BYTES", 0)
+    monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 0)
+    left, other = tmp_path / "fallow-grid-0", tmp_path / "another-programs"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "file").write_text("bytes")
+    with Grid(slots=1) as first:
+        (folder,) = [path for path in tmp_path.iterdir() if path != other]
+        with Grid(slots=1) as second:
+            ref = first.put(bytes(3_000_000))
+            assert [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 3_000_000]
+            assert first.submit(len, ref).result(60) == 3_000_000
+            assert second.submit(len, b"x").result(60) == 1
+        assert folder.exists()
+    assert list(tmp_path.iterdir()) == [other]

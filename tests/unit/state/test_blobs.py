@@ -12,6 +12,7 @@ from obstore.store import LocalStore, MemoryStore
 from fallow.model.errors import BadRequest, NotFound, StateError, Unavailable
 from fallow.state.blobs import LocalBlobs, digest_of_file
 from fallow.state.object_store import ObjectStoreBlobs, open_object_store
+from fallow.state.quick_blobs import QuickBlobs
 
 NO_DIGESTS = ["", "..", "../../etc/passwd", "a" * 63, "a" * 65, "A" * 64, "/" * 64, "a" * 64 + "\n", "é" * 64, "g" * 64]
 
@@ -20,8 +21,11 @@ def digest_of(data):
     return blake3(data).hexdigest()
 
 
-@pytest.fixture(params=["durable", "local", "memory store", "folder store"])
-def blobs(request, tmp_path):
+@pytest.fixture(params=["durable", "local", "quick", "quick and full", "memory store", "folder store"])
+def blobs(request, tmp_path, monkeypatch):
+    if request.param.startswith("quick"):
+        monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 2 if "full" in request.param else 0)
+        return QuickBlobs(tmp_path / "quick", LocalBlobs(tmp_path / "roomy", durable=False))
     if request.param == "durable":
         return LocalBlobs(tmp_path / "local")
     if request.param == "local":
@@ -211,7 +215,7 @@ def test_only_plain_files_right_in_incoming_are_adopted(blobs, tmp_path):
     assert blobs.size(digest_of(b"data")) is None
 
 
-def test_old_partials_are_swept_and_young_ones_kept(blobs):
+def test_old_partials_are_swept_and_young_ones_kept(blobs, tmp_path):
     digests = [digest_of(b"old"), digest_of(b"young")]
     for digest in digests:
         blobs.writer(digest, 100).write(0, b"some")
@@ -221,7 +225,7 @@ def test_old_partials_are_swept_and_young_ones_kept(blobs):
     assert [blobs.writer(digest, 100).offset for digest in digests] == [4, 4]
     assert len(list(blobs.incoming.iterdir())) == 1
     past = time.time() - 7200
-    old = next(blobs.incoming.parent.rglob(digests[0]))
+    old = next(tmp_path.rglob(digests[0]))
     for path in (old, next(blobs.incoming.iterdir())):
         os.utime(path, (past, past))
     blobs.sweep_partials(3600)
@@ -371,3 +375,31 @@ def test_a_url_that_names_no_store_is_refused(tmp_path):
     with pytest.raises(StateError, match="can't use the object store"):
         open_object_store("nonsense://bucket", tmp_path)
     assert open_object_store("memory:///", tmp_path).size(digest_of(b"")) is None
+
+
+def test_blobs_in_memory_give_way_to_a_folder_with_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 0)
+    quick = QuickBlobs(tmp_path / "quick", LocalBlobs(tmp_path / "roomy", durable=False))
+    first = quick.keep_bytes(b"first")
+    assert quick.path(first).is_relative_to(tmp_path / "quick")
+    quick.incoming_results.mkdir(parents=True)
+    (quick.incoming_results / "result").write_bytes(b"result")
+    quick.adopt(quick.incoming_results / "result", result := digest_of(b"result"))
+    assert quick.path(result).is_relative_to(tmp_path / "roomy")
+    monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 2)  # the filesystem fills up
+    second = quick.keep_bytes(b"second")
+    quick.incoming.mkdir()
+    (quick.incoming / "third").write_bytes(b"third")
+    quick.adopt(quick.incoming / "third", third := digest_of(b"third"))
+    writer = quick.writer(fourth := digest_of(b"fourth"), 6)
+    writer.write(0, b"fourth")
+    writer.finish()
+    for digest, data in ((second, b"second"), (third, b"third"), (fourth, b"fourth")):
+        assert quick.path(digest).is_relative_to(tmp_path / "roomy")
+        assert quick.read(digest) == data
+    assert quick.keep_bytes(b"first") == first
+    assert quick.local_bytes() == len(b"firstresultsecondthirdfourth") + len(b"first")
+    for digest in (first, result, second, third, fourth):
+        quick.delete(digest)
+        assert quick.path(digest) is None
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -70,7 +70,9 @@ class BlobDesk:
             case SharesFiles():
                 if hmac.compare_digest(frame.proof.encode(), self._house.proof.encode()):
                     self.shares_files = True
-                    self._link.send(FilesShared(str(self._house.incoming)))
+                    blobs = self._house.blobs
+                    incoming = blobs.incoming if self._is_submitting else blobs.incoming_results
+                    self._link.send(FilesShared(str(incoming)))
             case _:
                 return False
         return True

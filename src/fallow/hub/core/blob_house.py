@@ -38,7 +38,6 @@ class BlobHouse:
         self.blobs = blobs
         self.is_local = isinstance(blobs, LocalBlobs)
         """Whether the store answers at once; one far away is asked beside the loop."""
-        self.incoming = blobs.incoming
         self.proof = secrets.token_urlsafe(32)
         self._state = state
         self._journal = journal
@@ -60,7 +59,8 @@ class BlobHouse:
         return str(self._probe)
 
     def open(self) -> None:
-        self.incoming.mkdir(parents=True, exist_ok=True)
+        for folder in (self.blobs.incoming, self.blobs.incoming_results):
+            folder.mkdir(parents=True, exist_ok=True)
         for stale in self._probe.parent.glob("probe-*"):
             stale.unlink(missing_ok=True)
         self._probe.touch(mode=0o600)

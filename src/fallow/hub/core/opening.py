@@ -5,6 +5,7 @@ from fallow.hub.core.settings import HubSettings
 from fallow.model.errors import StateError
 from fallow.state.blobs import BlobStore, LocalBlobs
 from fallow.state.memory import MemoryState
+from fallow.state.quick_blobs import QuickBlobs
 from fallow.state.state import State
 
 MEMORY = "memory"
@@ -32,7 +33,8 @@ def _state(settings: HubSettings) -> State:
 def _blobs(settings: HubSettings, *, durable: bool) -> BlobStore:
     folder = settings.folder / "blobs"
     if settings.object_store is None:
-        return LocalBlobs(folder, durable=durable)
+        local = LocalBlobs(folder, durable=durable)
+        return local if settings.memory_folder is None else QuickBlobs(settings.memory_folder, local)
     from fallow.state.object_store import open_object_store
 
     return open_object_store(settings.object_store, folder)

@@ -14,6 +14,8 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
     """SQLAlchemy URL; None: SQLite in `folder`; "memory": nothing outlives the process."""
     object_store: str | None = None
     """URL of an S3-compatible store for blobs, with files in `folder` as its cache; None: files in `folder` alone."""
+    memory_folder: Path | None = None
+    """Folder in memory for blobs, as long as it has room; for a hub that keeps nothing beyond its process."""
     admin_secret: str | None = None
     """Admin token to use at first start instead of a new one."""
     join_secret: str | None = None
