@@ -16,7 +16,8 @@ from websockets.server import ServerProtocol
 from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder
 from fallow.link.frames import ClientFrame, NodeFrame
 from fallow.link.link import OnClosed, OnFrame
-from fallow.link.websocket import CLOSE_TIMEOUT_S, Kind, _QueueingLink
+from fallow.link.queueing import QueueingLink
+from fallow.link.websocket import CLOSE_TIMEOUT_S, Kind
 from fallow.model.errors import BadRequest
 
 SLACK_BYTES = 64 * 1024
@@ -29,7 +30,7 @@ _decoders = {"client": FrameDecoder(ClientFrame), "node": FrameDecoder(NodeFrame
 _log = structlog.get_logger("fallow.link")
 
 
-class ServedLink(_QueueingLink, asyncio.Protocol):
+class ServedLink(QueueingLink, asyncio.Protocol):
     """A connection that was accepted. Whoever serves it says in `answer` who may come in."""
 
     def __init__(self) -> None:
@@ -38,7 +39,6 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES + SLACK_BYTES)
         self._parts: list[bytes] = []
         """Of a message that comes in several frames."""
-        self._is_woken = False
         self._is_paused = False
         """Whether the socket's buffer is full."""
         self._is_gone = False
@@ -118,13 +118,7 @@ class ServedLink(_QueueingLink, asyncio.Protocol):
             _log.exception("a frame could not be handled")
             self._end(1011, "the hub could not handle a frame")
 
-    def _wake(self) -> None:
-        if not self._is_woken:
-            self._is_woken = True
-            self._loop.call_soon(self._flush)
-
     def _flush(self) -> None:
-        self._is_woken = False
         protocol = self._protocol
         while not self._is_paused and not self._is_lost and protocol.state is State.OPEN:
             message = self._next_message()

@@ -1,13 +1,11 @@
-"""Links over WebSocket: `dial` for the end that connects, and what it has in common with the hub's (`served.py`).
+"""Links over WebSocket: `dial` for the end that connects; the hub's end is in `served.py`.
 
-One message per write carries all control frames that are waiting; bulk frames (blob chunks) go only
-when no control frame waits. No compression: pages are compressed where that pays, by their makers.
+No compression: pages are compressed where that pays, by their makers.
 """
 
 import asyncio
 import contextlib
 import ssl
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,9 +15,10 @@ from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event, State
 
-from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder, encode_frame, join_frames
+from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder
 from fallow.link.frames import ToClient, ToNode
 from fallow.link.link import OnClosed, OnFrame
+from fallow.link.queueing import QueueingLink
 from fallow.model.errors import BadRequest, Denied, Forbidden, Unavailable
 
 Kind = Literal["client", "node"]
@@ -28,83 +27,10 @@ DIAL_TIMEOUT_S = 10.0
 """How long opening a connection may take, TLS included."""
 PING_S = 20.0
 """The dialling end pings this often: keeps NAT mappings alive (30 s in the strictest home routers) and finds dead peers."""
-BULK_HIGH_WATER = 8
-"""Bulk frames of 256 KiB that may wait in a link before `drained` holds their sender back: 2 MiB."""
 CLOSE_TIMEOUT_S = 2.0
 
 _to_dialler = {"client": FrameDecoder(ToClient), "node": FrameDecoder(ToNode)}
 _log = structlog.get_logger("fallow.link")
-
-
-class _QueueingLink:
-    """What both ends share: the queues and delivery."""
-
-    def __init__(self, peer: str, decoder: FrameDecoder) -> None:
-        self.peer = peer
-        self._decoder = decoder
-        self._control: list[bytes] = []
-        self._bulk: deque[bytes] = deque()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._closing: str | None = None
-        self._on_frame: OnFrame | None = None
-        self._on_closed: OnClosed | None = None
-
-    def start(self, on_frame: OnFrame, on_closed: OnClosed) -> None:
-        self._on_frame, self._on_closed = on_frame, on_closed
-
-    def send(self, frame: Any, *, bulk: bool = False) -> None:
-        if self._closing is not None:
-            return
-        data = encode_frame(frame)
-        if bulk:
-            self._bulk.append(data)
-            if len(self._bulk) >= BULK_HIGH_WATER:
-                self._room.clear()
-        else:
-            self._control.append(data)
-        self._wake()
-
-    async def drained(self) -> None:
-        await self._room.wait()
-
-    def close(self, reason: str = "") -> None:
-        if self._closing is None:
-            self._closing = reason or "closed"
-            self._wake()
-            self._room.set()
-
-    def _wake(self) -> None:
-        """Have what is queued written, and the end noticed, in the loop's next turn."""
-        raise NotImplementedError
-
-    def _next_message(self) -> bytes | None:
-        """Take what goes into the next message: waiting control frames, else one bulk frame, else None."""
-        control = self._control
-        if control:
-            size = count = 0
-            while count < len(control) and count < 65_535 and size + len(control[count]) <= MAX_MESSAGE_BYTES - 8:
-                size += len(control[count])
-                count += 1
-            message = join_frames(control[:count])
-            del control[:count]
-            return message
-        if self._bulk:
-            data = self._bulk.popleft()
-            if len(self._bulk) < BULK_HIGH_WATER:
-                self._room.set()
-            return join_frames([data])
-        return None
-
-    def _take(self, message: bytes) -> None:
-        """Hand on the frames of a message; raises BadRequest if it is none."""
-        assert self._on_frame is not None
-        for frame in self._decoder.decode(message):
-            self._on_frame(frame)
-
-    def _closed(self, reason: str) -> None:
-        assert self._on_closed is not None
-        self._on_closed(reason)
 
 
 class _Connection(ClientConnection):
@@ -146,15 +72,13 @@ def _nothing() -> None:
     pass
 
 
-class DialledLink(_QueueingLink):
+class DialledLink(QueueingLink):
     """The connecting end."""
 
     def __init__(self, connection: _Connection, kind: Kind, peer: str) -> None:
         super().__init__(peer, _to_dialler[kind])
         self._connection = connection
-        self._loop = asyncio.get_running_loop()
-        self._is_woken = False
-        self._ending: asyncio.Future[str] = self._loop.create_future()
+        self._ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         connection.on_writable = self._wake
         connection.connection_lost_waiter.add_done_callback(lambda _: self._end("the other end closed the connection"))
         self._task = asyncio.create_task(self._run())
@@ -179,13 +103,7 @@ class DialledLink(_QueueingLink):
         if not self._ending.done():
             self._ending.set_result(reason)
 
-    def _wake(self) -> None:
-        if not self._is_woken:
-            self._is_woken = True
-            self._loop.call_soon(self._flush)
-
     def _flush(self) -> None:
-        self._is_woken = False
         connection = self._connection
         # a full buffer is written to again when it has drained, and what is queued goes before the end
         while not connection.paused and connection.state is State.OPEN:

@@ -6,11 +6,11 @@ import pytest
 
 from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder
 from fallow.link.frames import BlobChunk, Forget, ToNode
-from fallow.link.websocket import BULK_HIGH_WATER, _QueueingLink
+from fallow.link.queueing import BULK_HIGH_WATER, QueueingLink
 from fallow.model.ids import Digest, JobId
 
 
-class Link(_QueueingLink):
+class Link(QueueingLink):
     """Queues alone, with no connection behind them."""
 
     def __init__(self):
