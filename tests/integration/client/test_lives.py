@@ -180,8 +180,9 @@ def test_a_killed_interpreter_takes_its_slots_along():
 def test_ctrl_c_cancels_what_is_waited_for_and_the_grid_goes_on(no_orphans):
     process = script(
         """
-        import time
+        import signal, time
         from fallow import Grid
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
         with Grid(slots=2) as grid:
             job = grid.map(time.sleep, [600] * 4)
             job._demand()
