@@ -229,6 +229,9 @@ class MemoryState:
             of_job = self._job_blobs.get(JobId(holder), set())
             return sorted(of_job | self._session_blobs.get(SessionId(holder), set()))
 
+    def reusable_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         with self._lock:
             for job in self._jobs.values():

@@ -179,6 +179,13 @@ class SqlState:
         with self._reader() as reader:
             return [Digest(digest) for digest in sorted(reader.scalars(union(of_job, of_session)))]
 
+    def reusable_bytes(self) -> int:
+        with self._reader() as reader:
+            if reader.dialect.name != "sqlite":
+                return 0  # on a disk that is not the hub's concern
+            pages = reader.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+            return int(pages * reader.exec_driver_sql("PRAGMA page_size").scalar_one())
+
     def close(self) -> None:
         with self._opening:
             self._writer = self._readers = None

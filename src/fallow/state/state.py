@@ -129,6 +129,10 @@ class State(Protocol):
         """Return the blobs that a job or session refers to (holder: its id); candidates for sweeping once it is gone."""
         ...
 
+    def reusable_bytes(self) -> int:
+        """Return the room that deleted rows have left in the database's own file: what is written there takes no more of the disk."""
+        ...
+
     def close(self) -> None:
         """Release the state folder or the connection."""
         ...

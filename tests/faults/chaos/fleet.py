@@ -18,7 +18,7 @@ from ledger import Ledger
 
 HERE = Path(__file__).parent
 ADMIN, JOIN = "flw_admin_secret_for_chaos_only", "flw_join_secret_for_chaos_only"
-DISK_BYTES = 96 << 20
+DISK_BYTES = 256 << 20
 RESERVE_BYTES = 16 << 20
 NODES = {"one": 2, "two": 1, "three": 1}
 """Slots by node."""

@@ -307,6 +307,34 @@ def test_a_full_disk_refuses_submissions_and_takes_results(hubs, kit):
     run(main)
 
 
+def test_room_that_a_deleted_job_leaves_in_the_database_counts_as_room(hubs, kit):
+    async def main():
+        async with hubs(reserve_bytes=8_000_000) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            function = await client.offer(b"function")
+            free = hub.blobs.free_bytes()
+            client.send(CreateJob(client.spec(function, 1, name="big")))
+            for index in range(8):
+                client.send(AddInput(kit.page(1, index, index + 1, bytes(900_000))))
+            await client.wait(Accepted, where=lambda frame: frame.stop == 8)
+            assert free - 1_000_000 > hub.house._reserve_bytes, "this test needs a disk with room"
+
+            def submit(number, free_bytes):
+                hub.blobs.free_bytes = lambda: free_bytes
+                hub.house._free_read_at = float("-inf")
+                client.send(CreateJob(client.spec(function, number)))
+
+            submit(2, 5_000_000)
+            assert (await client.wait(Refused)).code == "hub_full"
+            await hub.front.delete_job("big", kit.USER)
+            submit(3, 5_000_000)
+            await client.wait(JobCreated, 2)
+            submit(4, 1_000_000)  # what can't go into the database's file still needs some of the disk
+            assert (await client.wait(Refused, 2)).code == "hub_full"
+
+    run(main)
+
+
 def test_an_unnamed_job_ends_with_its_session_and_a_named_one_is_sealed(hubs, kit):
     async def main():
         async with hubs(session_grace_s=0.05) as hub:

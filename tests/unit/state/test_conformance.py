@@ -376,6 +376,15 @@ def test_blobs_are_referred_to_by_jobs_and_sessions(opened, make):
     assert opened.recovered().sessions == ()
 
 
+def test_room_in_a_file_of_ours_that_deleted_rows_leave_is_told(opened, make):
+    spec = make.spec()
+    opened.state.commit([AddJob(spec), *(AddInputs(make.inputs(1, i, i + 1, bytes(900_000))) for i in range(4))])
+    before = opened.state.reusable_bytes()
+    opened.state.commit([DeleteJob(spec.id)])
+    left = opened.state.reusable_bytes() - before
+    assert left >= 3_500_000 if opened.kind == "sqlite" else left == 0
+
+
 def test_sessions_of_named_jobs_need_no_watching(opened, make):
     opened.state.commit([AddJob(make.spec(1, session="s1")), AddJob(make.spec(2, session="s2", name="kept"))])
     opened.state.commit([EndJob(make.job_id(1), "done", 1.0)])

@@ -1,6 +1,7 @@
 """The hub's blobs as all its links see them: who is uploading what, room left, and sweeping."""
 
 import asyncio
+import contextlib
 import functools
 import secrets
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from fallow.hub.core.journal import Journal
+from fallow.model.errors import StateError
 from fallow.model.ids import Digest
 from fallow.state.blobs import BlobStore, LocalBlobs
 from fallow.state.state import State
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 FREE_SPACE_CHECK_S = 0.5
 """How old a reading of the free space may be."""
+
+ON_DISK = 0.25
+"""Part of the reserve that must be free on the disk itself, for large results and the database's log."""
 
 CONFIRMED_S = 5.0
 """How long a blob that a peer was told is kept stays without anything that refers to it."""
@@ -44,6 +49,7 @@ class BlobHouse:
         self._probe = folder / f"probe-{secrets.token_hex(4)}"
         self._reserve_bytes = reserve_bytes
         self._free_bytes = 0
+        self._reusable_bytes = 0
         self._free_read_at = float("-inf")
         self._confirmed_mono: dict[Digest, float] = {}
         self._uploads: dict[Digest, list[tuple[BlobDesk, int]]] = {}
@@ -75,7 +81,13 @@ class BlobHouse:
         now = time.monotonic()
         if now - self._free_read_at > FREE_SPACE_CHECK_S:
             self._free_bytes, self._free_read_at = self.blobs.free_bytes(), now
-        return self._free_bytes - size_bytes >= (self._reserve_bytes if is_submission else 0)
+            with contextlib.suppress(StateError):  # it is being opened again
+                self._reusable_bytes = self._state.reusable_bytes()
+        free = self._free_bytes - size_bytes
+        if not is_submission:
+            return free >= 0
+        # The database's file does not shrink when jobs are deleted: results go into the room that they have left there.
+        return free >= self._reserve_bytes * ON_DISK and free + self._reusable_bytes >= self._reserve_bytes
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Run what may wait for a disk or a store beside the loop; inline where nothing is durable."""
