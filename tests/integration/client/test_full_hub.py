@@ -13,9 +13,11 @@ def test_pages_and_the_seal_behind_a_refused_page_are_sent_again(monkeypatch, it
     asked, refusing = [], range(6, 14)
     has_room = BlobHouse.has_room
 
-    def sometimes(self, *arguments, **more):
+    def sometimes(self, size_bytes=0, **more):
+        if 0 < size_bytes < item_bytes:
+            return has_room(self, size_bytes, **more)  # the function, or a module that some test has brought along
         asked.append(1)
-        return len(asked) not in refusing and has_room(self, *arguments, **more)
+        return len(asked) not in refusing and has_room(self, size_bytes, **more)
 
     with Grid(slots=1) as grid:
         monkeypatch.setattr(BlobHouse, "has_room", sometimes)
