@@ -497,13 +497,3 @@ class Hub:
     def _on_time(self) -> None:
         self._timer = None
         self.carry_out(self.scheduler.on_time(self.now()))
-
-    def counts(self) -> dict[str, int]:
-        """Return numbers for the overview and for metrics."""
-        return {
-            "nodes": len(self._nodes),
-            "clients": len(self._clients),
-            "jobs_unfinished": len(self.book.specs),
-            "sessions": len(self.sessions),
-            "commits": self.journal.commits,
-        }
