@@ -517,6 +517,8 @@ class Dispatcher:
         if batches:
             head = batches[0]
             blamed = slot.process.running_index if slot.end_reason in {None, "faulty"} else slot.end_index
+            if slot.end_reason == "faulty" and not head.next <= blamed < head.stop:
+                blamed = head.next  # it has overwritten its counter too: unless a task is blamed it goes on for ever
             if slot.end_reason in {"cancelled", "recycled"} or not head.next <= blamed < head.stop:
                 self._queue.requeue(head.lease, head.next, head.stop)
             else:

@@ -322,6 +322,26 @@ async def test_a_task_that_writes_into_the_connection_is_found_out(hub):
     assert hub.values(spec) == {0: 0, 2: 2}
 
 
+async def test_a_task_that_overwrites_its_counter_too_is_found_out_at_once(hub):
+    """Then nothing says which task it was: one is blamed all the same, or it would be tried for ever."""
+
+    def vandal(x):
+        counter = next(fd for fd in range(3, 20) if os.path.exists(f"/dev/fd/{fd}") and os.fstat(fd).st_size == 64)
+        os.write(counter, b"\xff" * 64)
+        for fd in range(3, counter):
+            try:
+                os.write(fd, b"\xff" * 200)
+            except OSError:
+                pass
+        time.sleep(1000)
+
+    spec = hub.job(["map"], [vandal], range(1))
+    async with hub.node():
+        await hub.run(spec, 1)
+    assert len(hub.all(TaskBroke)) == 1
+    assert "connection to the agent" in hub.failures(spec)[0].message
+
+
 async def test_a_task_that_reads_standard_input_gets_none(hub):
     spec = hub.job(["map"], [lambda x: sys.stdin.read()], range(1))
     async with hub.node():
