@@ -1,0 +1,70 @@
+"""What keeps a slot from the computer that it runs on: the seam between a slot's start and the level that contains it.
+
+A sandbox gets a `Launch`, which says what is to run and what of the computer it may see, and returns the started channel.
+It knows nothing of jobs or tasks. One implementation per level in `fallow.node.sandboxes`; all pass the same conformance
+suite (tests/integration/node/sandboxes).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fallow.model.containment import Containment
+from fallow.model.levels import Level
+from fallow.node.channel import Channel, ChannelKind, ChannelOwner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """The start of one slot. All paths are absolute and are the same inside and outside of the sandbox."""
+
+    command: Sequence[str]
+    """The slot program as it would be started without a sandbox, but for its last argument, the control pipe."""
+    environment: Mapping[str, str]
+    """Its variables: the owner's without the grid's secrets. A sandbox drops what is the owner's alone (`public`)."""
+    folder: Path
+    """The slot's own, which exists: the only one that it may write to. Removed after the slot's end."""
+    home: Path
+    """The agent's folder: nothing in it may be seen but `folder` and what is `readable`."""
+    containment: Containment
+    """Network, limits and image. Limits are enforced outside (`fallow.node.limits`) unless `Sandbox.limits` is true."""
+    readable: Sequence[Path] = ()
+    """Files and folders that it may read beside the system's: the interpreter's, the slot program, the agent's cache of
+    blobs, sources and environments. Those that are not there are left out."""
+    work_folder: Path | None = None
+    """Where it works if it is not contained; else it works in `folder`."""
+    channel: ChannelKind = "threaded"
+    """How pipes are served, where there are pipes."""
+
+
+class Sandbox(Protocol):
+    """One level on one node."""
+
+    level: Level
+    limits: bool
+    """Whether it enforces memory, processes and CPU itself, as a container engine does."""
+
+    async def obstacle(self) -> str | None:
+        """Return why it can't work here, None if it may. A quick look; the proof is a task that runs in it."""
+        ...
+
+    async def prepare(self, containment: Containment, archive: Path | None) -> None:
+        """Get what slots of this containment need before `start`: a container's image. archive: its image, if the job
+        brings it along.
+
+        Raises SandboxFailed (fallow.model.errors) if it can't be had.
+        """
+        ...
+
+    def start(self, launch: Launch, owner: ChannelOwner) -> Channel:
+        """Start a slot; returns at once. Raises OSError if it can't be started.
+
+        When its process ends, for whatever reason, everything that its tasks have started ends too. `channel_ended` gives
+        the slot's own exit status, as `Popen.returncode` does, whatever processes the sandbox puts around it.
+        """
+        ...
+
+    def close(self) -> None:
+        """The agent stops; all slots have ended."""
+        ...
