@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from fallow.model.containment import Containment, check_containment
 from fallow.model.errors import BadRequest
 from fallow.model.failure import Failure
 from fallow.model.ids import Digest, JobId, SessionId
@@ -39,11 +40,12 @@ class ResultsOf(msgspec.Struct, frozen=True, tag="results_of"):
 
 Inputs = Pages | Counting | ResultsOf
 
-StageKind = Literal["map", "starmap", "filter", "reduce", "call", "apply"]
+StageKind = Literal["map", "starmap", "filter", "reduce", "call", "apply", "run"]
 """How a stage of a job's pipeline treats an item x with its function f.
 
 map: f(x). starmap: f(*x). filter: keep x if f(x). reduce: fold, always last. call: the item is (args, kwargs) of
-f. apply: the item is (f, args, kwargs) and carries its own function. call and apply items are pickled one by one.
+f. apply: the item is (f, args, kwargs) and carries its own function. call and apply items are pickled one by one. run: the
+item is a program's parameters, and the function its description (`fallow.model.program`), both as JSON; the only stage.
 """
 
 
@@ -68,6 +70,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     refs: tuple[Digest, ...] = ()
     """Blobs that the function itself refers to."""
     requirements: Requirements = Requirements()
+    environment: Digest | None = None
+    """Blob with the locked Python environment that the tasks run in; None: the node's own."""
+    containment: Containment = Containment()
     priority: int = 0
     """Higher goes first."""
     retries: int = 0
@@ -84,18 +89,20 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     def reduces(self) -> bool:
         return self.stages[-1] == "reduce"
 
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """All that a node needs before it can run the job's tasks."""
+        more = (self.environment, self.containment.image_archive)
+        return (self.function, *self.sources.values(), *self.refs, *(digest for digest in more if digest is not None))
+
 
 def check_spec(spec: JobSpec) -> None:
     """Raise BadRequest unless a spec from outside is one that a hub can keep: ids, names and numbers in bounds."""
-    for what, value, length in (("job id", spec.id, 32), ("function", spec.function, 64)):
-        if not _is_hex(value, length):
-            raise BadRequest(f"{what} {value[:80]!r} is not {length} hex digits")
+    if not _is_hex(spec.id, 32):
+        raise BadRequest(f"job id {spec.id[:80]!r} is not 32 hex digits")
     for module in spec.sources:
         if len(module) > MAX_NAME:
             raise BadRequest(f"the module name {module[:80]!r}… is over the limit of {MAX_NAME} characters")
-    for digest in (*spec.sources.values(), *spec.refs):
-        if not _is_hex(digest, 64):
-            raise BadRequest(f"{digest[:80]!r} is not a digest of 64 hex digits")
     if isinstance(spec.inputs, ResultsOf) and not _is_hex(spec.inputs.parent, 32):
         raise BadRequest(f"the parent {spec.inputs.parent[:80]!r} is not a job id of 32 hex digits")
     if isinstance(spec.inputs, Counting) and max(abs(spec.inputs.start), abs(spec.inputs.step)) >= 1 << 63:
@@ -114,7 +121,14 @@ def check_spec(spec: JobSpec) -> None:
         raise BadRequest(f"retries={spec.retries}, max_retries={spec.max_retries} are not from 0 to {MAX_PRIORITY}")
     if spec.timeout_s is not None and not 0 < spec.timeout_s < float("inf"):
         raise BadRequest(f"timeout={spec.timeout_s} is not a number of seconds above 0")
+    if "run" in spec.stages and (len(spec.stages) > 1 or spec.codec != "json"):
+        raise BadRequest("a program is a job's only stage, and its parameters are JSON")
+    for digest in spec.blobs:
+        if not _is_hex(digest, 64):
+            what = "function" if digest == spec.function else "blob"
+            raise BadRequest(f"{what} {digest[:80]!r} is not a digest of 64 hex digits")
     check_requirements(spec.requirements)
+    check_containment(spec.containment)
 
 
 def _is_hex(text: str, length: int) -> bool:

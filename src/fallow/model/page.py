@@ -54,6 +54,12 @@ class ResultPage(msgspec.Struct, frozen=True, array_like=True):
     partial: bool = False
     elapsed_s: float = 0.0
     """Time that the slot spent in the batch, for the scheduler's estimate of seconds per task."""
+    files: tuple[Digest, ...] = ()
+    """Blobs that the values refer to by their position here: the larger files that programs put out."""
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        return self.files if self.blob is None else (self.blob, *self.files)
 
 
 class StoredPage(msgspec.Struct, frozen=True, array_like=True):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from fallow.model.errors import BadRequest
+from fallow.model.levels import Level, at_least
 from fallow.model.node import NodeInfo
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -65,6 +66,12 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
     """Minor version such as "3.11"; a function's own version unless the job says otherwise."""
     tags: tuple[str, ...] = ()
     """All of these must be among the node's tags. Sorted."""
+    sandbox: Level | None = None
+    """The weakest sandbox that will do."""
+    builds: bool = False
+    """Whether the node has to build an environment; the interpreter is that one's then."""
+    platforms: tuple[str, ...] = ()
+    """`NodeInfo.platform` must be one of these: the program has executables for them. Empty: any will do. Sorted."""
 
     def unmet_by(self, node: NodeInfo) -> list[str]:
         """Return what `node` lacks, one phrase each; empty if a task could run there."""
@@ -79,6 +86,12 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
             lacks.append(f"needs {self.arch}, is {node.arch}")
         if self.python is not None and self.python not in node.pythons:
             lacks.append(f"needs Python {self.python}, has {', '.join(node.pythons) or 'none'}")
+        if self.sandbox is not None and not any(at_least(level, self.sandbox) for level in node.sandboxes):
+            lacks.append(f"needs the sandbox {self.sandbox}, has {', '.join(node.sandboxes) or 'none'}")
+        if self.builds and not node.builds:
+            lacks.append("needs a node that builds environments (one with uv)")
+        if self.platforms and node.platform not in self.platforms:
+            lacks.append(f"has executables for {', '.join(self.platforms)}, not for {node.platform}")
         missing = [tag for tag in self.tags if tag not in node.tags]
         if missing:
             lacks.append(f"needs the tag {', '.join(missing)}")
@@ -123,11 +136,14 @@ def check_requirements(needs: Requirements) -> None:
         raise BadRequest(f"requires: memory is not from 0 to {format_size(MAX_MEMORY_BYTES)}")
     if len(needs.tags) > MAX_TAGS:
         raise BadRequest(f"requires: {len(needs.tags)} tags are over the limit of {MAX_TAGS}")
+    if len(needs.platforms) > MAX_TAGS:
+        raise BadRequest(f"requires: {len(needs.platforms)} platforms are over the limit of {MAX_TAGS}")
     for key, word in (
         ("os", needs.os),
         ("arch", needs.arch),
         ("python", needs.python),
         *(("tag", t) for t in needs.tags),
+        *(("platform", p) for p in needs.platforms),
     ):
         if word is not None and len(word) > MAX_WORD:
             raise BadRequest(f"requires: the {key} {word!r:.{SHOWN}}… is over the limit of {MAX_WORD} characters")

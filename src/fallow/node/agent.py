@@ -278,7 +278,6 @@ class Agent:
         self._blobs.close()
         self._outbox.close()
         self._off_loop.close()
-        shutil.rmtree(self._settings.folder / "results", ignore_errors=True)
         self._lock.close()
 
     # --- frames ---
@@ -446,27 +445,48 @@ class Agent:
     def want_pages(self, job: JobId, start: int, stop: int) -> None:
         self._send(PageWanted(job, start, stop))
 
-    def finished(self, lease: LeaseId, job: JobId, page: ResultPage, path: Path | None, *, at_once: bool) -> None:
-        if path is None:
+    def finished(
+        self,
+        lease: LeaseId,
+        job: JobId,
+        page: ResultPage,
+        path: Path | None = None,
+        files: Sequence[Path] = (),
+        *,
+        at_once: bool,
+    ) -> None:
+        if path is None and not files:
             self._outbox.add(lease, job, page, at_once=at_once)
             return
         self._outbox.flush()
-        task = asyncio.get_running_loop().create_task(self._take_large(lease, job, page, path))
+        try:  # now: the slot's folder goes when the slot ends
+            claimed = None if path is None else self._cache.claim(path)
+            work = self._take_large(lease, job, page, claimed, [self._cache.claim(each) for each in files])
+        except OSError as error:
+            self._outbox.add(lease, job, self._not_stored(page, error), at_once=at_once)
+            return
+        task = asyncio.get_running_loop().create_task(work)
         self._large[task] = (lease, job, page.start, page.stop)
         task.add_done_callback(lambda done: self._large.pop(done, None))
 
-    async def _take_large(self, lease: LeaseId, job: JobId, page: ResultPage, path: Path) -> None:
+    async def _take_large(
+        self, lease: LeaseId, job: JobId, page: ResultPage, path: Path | None, files: Sequence[Path]
+    ) -> None:
         try:
-            digest = await self._blobs.take_result(path)
-            page = msgspec.structs.replace(page, blob=digest)
+            blob = None if path is None else await self._blobs.keep_result(path)
+            digests = tuple([await self._blobs.keep_result(each) for each in files])
+            page = msgspec.structs.replace(page, blob=blob, files=digests)
         except OSError as error:
-            message = f"its result can't be stored on the node: {error}"
-            failures = tuple(
-                Failure(index=index, kind="raised", type_name="OSError", message=message, node=self._settings.name)
-                for index in range(page.start, page.stop)
-            )
-            page = ResultPage(page.start, page.stop, kept=(), failures=failures)
+            page = self._not_stored(page, error)
         self._outbox.add(lease, job, page, at_once=True)
+
+    def _not_stored(self, page: ResultPage, error: OSError) -> ResultPage:
+        message = f"its result can't be stored on the node: {error}"
+        failures = tuple(
+            Failure(index=index, kind="raised", type_name="OSError", message=message, node=self._settings.name)
+            for index in range(page.start, page.stop)
+        )
+        return ResultPage(page.start, page.stop, kept=(), failures=failures)
 
     def broke(self, lease: LeaseId, job: JobId, failure: Failure) -> None:
         _log.info("task broke", job=job, index=failure.index, kind=failure.kind, how=failure.message)

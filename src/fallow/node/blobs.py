@@ -226,8 +226,8 @@ class NodeBlobs:
             self._link.send(BlobMissing(digest, "the node does not have it any more"))
         self._on_lost(digest)
 
-    async def take_result(self, path: Path) -> Digest:
-        """Move a file that a slot wrote into the cache; raises OSError."""
+    async def keep_result(self, path: Path) -> Digest:
+        """Keep a file that was claimed from a slot under its digest; raises OSError."""
         digest: Digest = await self._off_loop(lambda: digest_of(path))
         self._cache.adopt(path, digest)
         return digest

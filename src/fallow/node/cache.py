@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -60,14 +61,17 @@ class BlobCache:
         self._limit_bytes = limit_bytes
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
         self._held_bytes = 0
+        self._claims = 0
         self._elsewhere: dict[Digest, Path] = {}
 
     def open(self) -> None:
         """Find what is there from earlier."""
         self._partial.mkdir(parents=True, exist_ok=True)
+        for left in self._partial.glob("claim-*"):  # by an agent that was killed
+            left.unlink()
         found = [(path.stat(), path) for path in self._folder.iterdir() if path.is_file()]
-        for stat, path in sorted(found, key=lambda each: each[0].st_mtime):
-            self._note(Digest(path.name), stat.st_size)
+        for facts, path in sorted(found, key=lambda each: each[0].st_mtime):
+            self._note(Digest(path.name), facts.st_size)
 
     def path(self, digest: Digest) -> Path | None:
         """Return where a blob lies, None if it is not here."""
@@ -101,6 +105,19 @@ class BlobCache:
             return
         move(path, place)
         self._note(digest, place.stat().st_size)
+
+    def claim(self, path: Path) -> Path:
+        """Move a file that a slot wrote to where no task sees it, under a new name; raises OSError.
+
+        A link is refused: it would hand out a file of the owner's.
+        """
+        self._claims += 1
+        place = self._partial / f"claim-{self._claims}"
+        move(path, place)
+        if not stat.S_ISREG(place.lstat().st_mode):
+            place.unlink()
+            raise OSError(f"{path.name} is not a regular file")
+        return place
 
     def drop(self, digest: Digest) -> None:
         """Delete a blob; who has mapped it keeps it."""
@@ -145,6 +162,8 @@ def move(path: Path, place: Path) -> None:
     try:
         path.replace(place)
     except OSError:
+        if path.is_symlink():
+            raise
         _copy(path, place)
         path.unlink()
 

@@ -26,6 +26,7 @@ from fallow.node.node_job import NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
 from fallow.node.page_shelf import PageShelf, ShelvedPage
 from fallow.node.settings import NodeSettings
+from fallow.node.slot_kind import kind_of
 from fallow.node.slot_result import read_result
 from fallow.node.slots import Batch, Slot, SlotPool
 
@@ -47,8 +48,17 @@ class DispatchOwner(Protocol):
 
     def want_pages(self, job: JobId, start: int, stop: int) -> None: ...
 
-    def finished(self, lease: LeaseId, job: JobId, page: ResultPage, path: Path | None, *, at_once: bool) -> None:
-        """A page of results. path: the file that its bytes are in, if they are many."""
+    def finished(
+        self,
+        lease: LeaseId,
+        job: JobId,
+        page: ResultPage,
+        path: Path | None = None,
+        files: Sequence[Path] = (),
+        *,
+        at_once: bool,
+    ) -> None:
+        """A page of results. path: the file that its bytes are in, if they are many. files: what its values refer to."""
         ...
 
     def broke(self, lease: LeaseId, job: JobId, failure: Failure) -> None: ...
@@ -69,7 +79,6 @@ class Dispatcher:
         self._settings = settings
         self._owner = owner
         self._off_loop = off_loop
-        self._results_folder = settings.folder / "results"
         self._sources_folder = settings.folder / "sources"
         self._queue = LeaseQueue()
         self._jobs: dict[JobId, NodeJob] = {}
@@ -79,7 +88,7 @@ class Dispatcher:
         self._asked: dict[tuple[JobId, int], float] = {}
         self._preparing: set[asyncio.Task[None]] = set()
         self._seen: dict[Slot, tuple[int, float]] = {}
-        self.pool = SlotPool(settings, self, self._results_folder, settings.folder / "slots")
+        self.pool = SlotPool(settings, self, off_loop)
         self._enforcer = Enforcer(self.pool, self._queue)
 
     def open(self) -> None:
@@ -113,7 +122,7 @@ class Dispatcher:
         if spec.id in self._jobs:
             return
         self._job_numbers += 1
-        job = self._jobs[spec.id] = NodeJob(self._job_numbers, spec)
+        job = self._jobs[spec.id] = NodeJob(self._job_numbers, spec, kind_of(spec, self.pool.default, self.pool.levels))
         for lease in [each for each in self._unspecified.values() if each.job == spec.id]:
             del self._unspecified[lease.id]
             self._enqueue(job, lease)
@@ -223,10 +232,7 @@ class Dispatcher:
 
     def needs(self, digest: Digest) -> bool:
         """Whether a job that the node holds uses the blob."""
-        return any(
-            digest == job.spec.function or digest in job.spec.refs or digest in job.spec.sources.values()
-            for job in self._jobs.values()
-        ) or self._shelf.names(digest)
+        return any(digest in job.spec.blobs for job in self._jobs.values()) or self._shelf.names(digest)
 
     # --- blobs ---
 
@@ -302,7 +308,7 @@ class Dispatcher:
                 for index in range(first, end)
             )
             page = ResultPage(first, end, kept=(), failures=failures)
-            self._owner.finished(lease.id, lease.job, page, None, at_once=True)
+            self._owner.finished(lease.id, lease.job, page, at_once=True)
 
     # --- handing out ---
 
@@ -373,9 +379,9 @@ class Dispatcher:
                 if job.number in slot.jobs:
                     return slot
             for slot in idle:
-                if self._suits(slot, job, queued.cores):
+                if self._suits(slot, job):
                     return slot
-            self.pool.recycle(idle[0], queued.cores)
+            self.pool.recycle(idle[0], job.kind)
             return None
         if job.sizer.may_send_early():
             for slot in self.pool:
@@ -389,8 +395,8 @@ class Dispatcher:
         return None
 
     @staticmethod
-    def _suits(slot: Slot, job: NodeJob, cores: int) -> bool:
-        if slot.process.cores != cores:
+    def _suits(slot: Slot, job: NodeJob) -> bool:
+        if slot.process.kind != job.kind or slot.owner not in {None, job.spec.owner}:
             return False
         held = slot.sources
         return not held or all(held.get(name, digest) == digest for name, digest in job.spec.sources.items())
@@ -405,6 +411,8 @@ class Dispatcher:
         if job.number not in slot.jobs:
             slot.jobs.add(job.number)
             slot.sources.update(spec.sources)
+            if slot.process.kind.sandbox != "process":
+                slot.owner = spec.owner
             parts.append(job.load_message())
             batch.is_first = True
         number = -1
@@ -441,14 +449,14 @@ class Dispatcher:
             return
         job = self._jobs.get(batch.job)
         try:
-            page, path = read_result(
+            page, path, files = read_result(
                 (start, stop),
                 body,
                 head_bytes,
                 elapsed_ns,
                 partial=job is not None and job.spec.reduces,
                 node=self._settings.name,
-                folder=self._results_folder,
+                folder=slot.process.folder,
             )
         except ValueError:
             slot.end("faulty")
@@ -460,7 +468,7 @@ class Dispatcher:
             self._batch_ended(slot, batch, job)
         ended = self._queue.finish(batch.lease, start, stop)
         self.dispatch()  # before anything else: the slot is idle
-        self._owner.finished(batch.lease, batch.job, page, path, at_once=ended or not self.is_busy)
+        self._owner.finished(batch.lease, batch.job, page, path, files, at_once=ended or not self.is_busy)
         if self._shelf.is_over:
             self._trim()
         if not self.is_busy:

@@ -13,6 +13,7 @@ from fallow.model.job import Counting, JobSpec
 from fallow.model.page import INLINE_BYTES
 from fallow.node.batch_sizer import BatchSizer
 from fallow.node.page_shelf import ShelvedPage
+from fallow.node.slot_kind import SlotKind
 from fallow.slot.protocol import FORGET, HEADER, LOAD, PAGE, RUN
 
 MAX_SOURCE_BYTES = 512 << 20
@@ -23,12 +24,13 @@ MAX_SOURCE_FILES = 20_000
 class NodeJob:
     """One job, from the first lease until Forget."""
 
-    def __init__(self, number: int, spec: JobSpec) -> None:
+    def __init__(self, number: int, spec: JobSpec, kind: SlotKind) -> None:
         self.number = number
+        self.kind = kind
         self.spec = spec
         self.counts = isinstance(spec.inputs, Counting)
         self.sizer = BatchSizer(reduces=spec.reduces)
-        self.missing: set[Digest] = {spec.function, *spec.refs, *spec.sources.values()}
+        self.missing: set[Digest] = set(spec.blobs)
         self.broken: str | None = None
         """Why it can't run here at all."""
         self._load: bytes | None = None

@@ -10,7 +10,7 @@ from fallow.link.frames import Done, Printed, TaskBroke
 from fallow.link.link import Link
 from fallow.model.changes import LogEntry
 from fallow.model.ids import Digest, JobId, LeaseId
-from fallow.model.page import ResultPage
+from fallow.model.page import REF_BYTES, ResultPage
 from fallow.model.ranges import RangeSet
 from fallow.node.spool import Spool
 
@@ -87,7 +87,8 @@ class Outbox:
 
     def add(self, lease: LeaseId, job: JobId, page: ResultPage, *, at_once: bool) -> None:
         """Take a finished page. at_once: its lease has ended, or the node is idle."""
-        size = PAGE_HEAD_BYTES + len(page.data or b"") + sum(_failure_bytes(failure) for failure in page.failures)
+        size = PAGE_HEAD_BYTES + REF_BYTES * len(page.files) + len(page.data or b"")
+        size += sum(_failure_bytes(failure) for failure in page.failures)
         if self._group_bytes + size > GROUP_BYTES and self._groups:
             self.flush()
         group = self._groups.get(lease)
@@ -133,7 +134,7 @@ class Outbox:
         if self._link is None or record is None:
             return
         pages = record.pages()
-        blobs = {page.blob for page in pages if page.blob is not None} - self._kept
+        blobs = {digest for page in pages for digest in page.blobs} - self._kept
         if blobs:
             self._waiting[serial] = blobs
             for digest in blobs:
@@ -171,7 +172,7 @@ class Outbox:
             serial = self._sent.popleft()[1]
             record = self._spool.get(serial)
             if record is not None:
-                released += [page.blob for page in record.pages() if page.blob is not None]
+                released += [digest for page in record.pages() for digest in page.blobs]
                 self._spool.acknowledge(serial)
         self._kept.difference_update(released)
         return released

@@ -13,6 +13,7 @@ import fallow.slot
 from fallow.model.page import INLINE_BYTES
 from fallow.node import environment, platform
 from fallow.node.channel import ChannelKind, open_channel
+from fallow.node.slot_kind import SlotKind
 from fallow.slot.protocol import (
     COUNTER_BYTES,
     CUT,
@@ -61,9 +62,11 @@ class SlotOwner(Protocol):
 class SlotProcess:
     """A worker process."""
 
-    def __init__(self, owner: SlotOwner, number: int, cores: int, channel: ChannelKind) -> None:
+    def __init__(self, owner: SlotOwner, number: int, kind: SlotKind, folder: Path, channel: ChannelKind) -> None:
+        """folder: its own, which it makes: the only place that it may write to."""
         self.number = number
-        self.cores = cores
+        self.kind = kind
+        self.folder = folder
         self.is_ready = False
         self.is_dead = False
         self.is_killed = False
@@ -83,9 +86,10 @@ class SlotProcess:
 
     # --- life ---
 
-    def start(self, python: str, folder: Path, work_folder: Path | None) -> None:
-        """Start the process. folder: where it puts large results. Raises OSError if it can't be started."""
-        self._counter_path = folder / f"counter-{self.number}"
+    def start(self, python: str, work_folder: Path | None) -> None:
+        """Start the process, in `work_folder` or the agent's own. Raises OSError if it can't be started."""
+        self.folder.mkdir(parents=True)
+        self._counter_path = self.folder / "counter"
         self._counter_path.write_bytes(bytes(COUNTER_BYTES))
         with self._counter_path.open("r+b") as file:
             self._mapped = mmap.mmap(file.fileno(), COUNTER_BYTES)
@@ -95,13 +99,13 @@ class SlotProcess:
             "-P",
             str(SLOT_PROGRAM),
             str(self._counter_path),
-            str(folder),
+            str(self.folder),
             str(INLINE_BYTES),
             str(Path(cloudpickle.__file__).parent.parent),
             str(os.getpid()),
         ]
         try:
-            self._channel.start(command, environment.of_slot(os.environ, self.cores), work_folder)
+            self._channel.start(command, environment.of_slot(os.environ, self.kind.cores), work_folder)
         except OSError:
             self._release()
             raise

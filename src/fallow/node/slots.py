@@ -1,6 +1,7 @@
 """The node's slots: started together, kept warm, replaced when they die or can't serve a job. Knows nothing of links."""
 
 import asyncio
+import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Literal, Protocol
 import structlog
 
 from fallow.model.ids import Digest, JobId, LeaseId
+from fallow.model.levels import Level
 from fallow.node import platform
+from fallow.node.off_loop import OffLoop
 from fallow.node.settings import NodeSettings
+from fallow.node.slot_kind import SlotKind
 from fallow.node.slot_process import SlotProcess
 from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
 
@@ -66,6 +70,8 @@ class Slot:
     def __init__(self, process: SlotProcess) -> None:
         self.process = process
         self.batches: deque[Batch] = deque()
+        self.owner: str | None = None
+        """Whose tasks it runs, once it has run one and is sandboxed: it never runs another user's then."""
         self.runs = 0
         """Batches that it was ever sent."""
         self.cut_to = 0
@@ -79,6 +85,8 @@ class Slot:
         """What output belongs to, also if it comes late."""
         self.end_reason: EndReason | None = None
         self.end_index = -1
+        self.next_kind: SlotKind | None = None
+        """What takes its place when it has ended, if that is another kind."""
         self.timer: asyncio.TimerHandle | None = None
 
     @property
@@ -123,12 +131,17 @@ class PoolOwner(Protocol):
 class SlotPool:
     """Keeps `settings.slots` processes alive."""
 
-    def __init__(self, settings: NodeSettings, owner: PoolOwner, folder: Path, pid_file: Path) -> None:
-        """folder: for results and counters. pid_file: lists the slots for whoever cleans up after a killed agent."""
+    def __init__(self, settings: NodeSettings, owner: PoolOwner, off_loop: OffLoop) -> None:
+        self.levels: tuple[Level, ...] = ("process",)
+        """Sandboxes that work here."""
+        self.default: Level = "process"
+        """What tasks have if they ask for nothing stronger."""
         self._settings = settings
         self._owner = owner
-        self._folder = folder
-        self._pid_file = pid_file
+        self._off_loop = off_loop
+        self._folder = settings.folder / "slots"
+        self._pid_file = settings.folder / "pids"
+        self._clearing: set[asyncio.Task[None]] = set()
         self._slots: dict[SlotProcess, Slot] = {}
         self._started: dict[int, float] = {}
         self._numbers = 0
@@ -145,11 +158,10 @@ class SlotPool:
             ended = platform.end_leftovers(_read_pids(self._pid_file))
             if ended:
                 _log.info("ended slots of an earlier agent", slots=ended)
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        for left in self._folder.iterdir():
-            left.unlink(missing_ok=True)
         for _ in range(self._settings.slots):
-            self._start(1)
+            self._start(SlotKind(sandbox=self.default))
 
     def close(self) -> None:
         """Kill all slots and everything that they started; returns when they are gone."""
@@ -163,27 +175,33 @@ class SlotPool:
                 slot.timer.cancel()
         for slot in slots:
             slot.process.close()
+        for task in self._clearing:
+            task.cancel()
         self._pid_file.unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def recycle(self, slot: Slot, cores: int) -> None:
-        """Replace an idle slot by one whose libraries use that many threads and that has loaded nothing."""
-        slot.end("recycled", cores)
+    def recycle(self, slot: Slot, kind: SlotKind) -> None:
+        """Replace an idle slot by one of a kind that has loaded nothing."""
+        slot.next_kind = kind
+        slot.end("recycled")
 
-    def _start(self, cores: int) -> None:
+    def _start(self, kind: SlotKind) -> None:
         if self._is_closed:
             return
         self._numbers += 1
-        process = SlotProcess(self, self._numbers, cores, self._settings.channel)
+        folder = self._folder / str(self._numbers)
+        process = SlotProcess(self, self._numbers, kind, folder, self._settings.channel)
         try:
-            process.start(self._settings.python, self._folder, self._settings.work_folder)
+            process.start(self._settings.python, self._settings.work_folder)
         except OSError as error:
-            self._start_failed(cores, str(error))
+            self._clear(folder)
+            self._start_failed(kind, str(error))
             return
         self._slots[process] = Slot(process)
         self._started[process.pid] = platform.start_time(process.pid) or 0.0
         self._write_pids()
 
-    def _start_failed(self, cores: int, reason: str) -> None:
+    def _start_failed(self, kind: SlotKind, reason: str) -> None:
         self._failures += 1
         if self._failures >= FAILED_STARTS:
             self._owner.slots_unavailable(f"slots can't start: {reason}")
@@ -192,10 +210,20 @@ class SlotPool:
 
         def again() -> None:
             self._timers.discard(timer)
-            self._start(cores)
+            self._start(kind)
 
         timer = asyncio.get_running_loop().call_later(wait, again)
         self._timers.add(timer)
+
+    def _clear(self, folder: Path) -> None:
+        """Remove the folder of a slot that has ended, with all that its tasks left there."""
+
+        async def clear() -> None:
+            await self._off_loop(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+        task = asyncio.get_running_loop().create_task(clear())
+        self._clearing.add(task)
+        task.add_done_callback(self._clearing.discard)
 
     def _write_pids(self) -> None:
         self._pid_file.write_text("".join(f"{pid} {started}\n" for pid, started in self._started.items()))
@@ -228,12 +256,13 @@ class SlotPool:
             slot.timer.cancel()
         if self._started.pop(process.pid, None) is not None:
             self._write_pids()
-        cores = slot.end_index if slot.end_reason == "recycled" else process.cores
+        self._clear(process.folder)
+        kind = slot.next_kind or process.kind
         if process.is_ready:
-            self._start(cores)
+            self._start(kind)
         else:
             how = f"signal {signal_name}" if signal_name else f"exit code {exit_code}"
-            self._start_failed(cores, f"{how}: {process.tail(-1).strip()[-500:] or 'no output'}")
+            self._start_failed(kind, f"{how}: {process.tail(-1).strip()[-500:] or 'no output'}")
         self._owner.slot_died(slot, exit_code, signal_name)
 
 

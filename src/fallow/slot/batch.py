@@ -22,6 +22,8 @@ class Batch:
         self.kept: list[int] = []
         self.failures: list[failures.Record] = []
         self.failures_bytes = 0
+        self.files: list[str] = []
+        """Paths of files in the slot's folder that the values refer to by position."""
         self._ran: list[tuple[int, int]] = []
         self._at = start
 

@@ -223,9 +223,9 @@ class Slot:
     ) -> None:
         head = b""
         path, size, kept = about
-        if path is not None or kept is not None or batch.failures:
+        if path is not None or kept is not None or batch.failures or batch.files:
             records = [(i, name, message, text, len(data or b"")) for i, name, message, text, data in batch.failures]
-            head = json.dumps((path, size, kept, records), separators=(",", ":")).encode()
+            head = json.dumps((path, size, kept, records, batch.files), separators=(",", ":")).encode()
         exceptions = [data for *_, data in batch.failures if data]
         self._output.flush()
         numbers = (batch.start, stop, len(head), perf_counter_ns() - batch.began_ns)

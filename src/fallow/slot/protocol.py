@@ -18,7 +18,8 @@ Slot to agent, on the slot's first fd 1:
     READY   after start. a = process id
     DONE    the tasks [a, b) are done, in d nanoseconds; a RUN is answered by one or, if many tasks fail, several, in
             order: body = JSON `[path or null, size, kept ranges or null,
-            [[index, type name, message, traceback, length of the pickled exception], …]]`, then the pickled exceptions, then
+            [[index, type name, message, traceback, length of the pickled exception], …], [path of a file that the values refer to,
+            …]]`, then the pickled exceptions, then
             the result page if it has no path. c = length of the JSON, 0 for none: bytes, all kept, no failures
     PRINTED output of tasks: body = (i64 index, u32 length, UTF-8 text), repeated
     GAVE    answer to CUT: of run number a, the last that has begun, the tasks from index b on are given back (none, if

@@ -8,7 +8,7 @@ from operator import sub
 import msgspec
 
 from fallow.model.failure import Failure
-from fallow.model.page import ResultPage, StoredPage
+from fallow.model.page import REF_BYTES, ResultPage, StoredPage
 from fallow.model.ranges import Range
 
 FIRST_FAILURES = 100
@@ -57,7 +57,7 @@ def counted_failures(stored: StoredPage) -> Sequence[Failure]:
 
 def page_bytes(page: ResultPage) -> int:
     """Return about how many bytes the page takes in an answer."""
-    size = 100 + (len(page.data) if page.data is not None else 0)
+    size = 100 + REF_BYTES * len(page.files) + (len(page.data) if page.data is not None else 0)
     for failure in page.failures:
         size += 100 + len(failure.traceback) + len(failure.message) + len(failure.exception or b"")
     return size

@@ -422,7 +422,7 @@ async def test_stop_kills_slots_and_what_tasks_started_and_gives_leases_back(hub
                 lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
             )
     assert hub.all(Returned)[-1] == Returned(lease, spec.id, (0, 10))
-    assert not (hub.folder / "node" / "results").exists()
+    assert not (hub.folder / "node" / "slots").exists()
 
 
 async def test_draining_finishes_what_runs_and_gives_the_rest_back(hub, tmp_path):
@@ -574,17 +574,17 @@ async def test_a_starting_agent_ends_what_its_predecessor_left(hub, tmp_path, sp
     try:
         started = psutil.Process(orphan.pid).create_time()
         pids = f"{orphan.pid} {started}\n{stranger.pid} {started - 1000}\ntorn li"
-        (tmp_path / "node" / "slots").write_text(pids)
-        results = tmp_path / "node" / "results"
-        results.mkdir()
-        (results / "left-over").write_text("x")
+        (tmp_path / "node" / "pids").write_text(pids)
+        left = tmp_path / "node" / "slots" / "1"
+        left.mkdir(parents=True)
+        (left / "left-over").write_text("x")
         async with hub.node(spool=spool):
             assert not psutil.pid_exists(orphan.pid)
             assert stranger.poll() is None
-            assert not (results / "left-over").exists()
-            listed = (tmp_path / "node" / "slots").read_text().split()
+            assert not (left / "left-over").exists()
+            listed = (tmp_path / "node" / "pids").read_text().split()
             assert listed[0] == str(hub.slots()[0].process.pid)
-        assert not (tmp_path / "node" / "slots").exists()
+        assert not (tmp_path / "node" / "pids").exists()
     finally:
         for process in (orphan, stranger):
             process.kill()

@@ -399,8 +399,8 @@ class Hub:
                     self.book.sealed_early.add(change.job)
             case AddResults():
                 for each in change.pages:
-                    if each.page.blob is not None:
-                        self.book.page_blobs.setdefault(change.job, set()).add(each.page.blob)
+                    if each.page.blobs:
+                        self.book.page_blobs.setdefault(change.job, set()).update(each.page.blobs)
                 if self.scheduler.has_job(change.job):
                     self.desk.pages.drop_settled(change.job, self.scheduler.settled(change.job))
 

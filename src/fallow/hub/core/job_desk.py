@@ -59,7 +59,7 @@ class JobDesk:
             self.delete(self._spec_of(existing, spec))
         if not self._hub.house.has_room():
             raise HubFull
-        for digest in (spec.function, *spec.sources.values()):
+        for digest in set(spec.blobs) - set(spec.refs):
             if self._hub.blobs.size(digest) is None:
                 raise NotFound(f"the hub lacks blob {digest[:12]}… of job {spec.function_name}; offer it first")
         if isinstance(spec.inputs, ResultsOf):
@@ -161,7 +161,7 @@ class JobDesk:
         job = spec.id
         if self._hub.book.doom(job):
             return
-        digests = [spec.function, *spec.sources.values(), *spec.refs, *self._hub.state.blobs_held_by(job)]
+        digests = [*spec.blobs, *self._hub.state.blobs_held_by(job)]
         digests += self._hub.book.page_blobs.pop(job, ())  # those that are not committed yet
         if self._hub.scheduler.has_job(job):
             self._hub.carry_out(self._hub.scheduler.on_job_deleted(job, self._hub.now()))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fallow.model.page import INLINE_BYTES, StoredPage
+from fallow.model.page import INLINE_BYTES, REF_BYTES, StoredPage
 from fallow.model.ranges import Range, RangeSet
 
 PAGE_BYTES = 120
@@ -72,7 +72,11 @@ class Watch:
 def page_cost(page: StoredPage) -> int:
     """Return how much credit a page uses, in bytes."""
     data = page.page.data
-    return PAGE_BYTES + (len(data) if data is not None else INLINE_BYTES if page.page.blob is not None else 0)
+    return (
+        PAGE_BYTES
+        + REF_BYTES * len(page.page.files)
+        + (len(data) if data is not None else INLINE_BYTES if page.page.blob is not None else 0)
+    )
 
 
 def pages_cost(pages: Sequence[StoredPage]) -> int:
