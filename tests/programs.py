@@ -13,7 +13,7 @@ import time
 import httpx
 import pytest
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 POLL_S = 0.02
 ADMIN = "flw_admin-for-tests-0123456789"
 JOIN = "flw_join-for-tests-0123456789"

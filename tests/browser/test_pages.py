@@ -14,7 +14,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-DEADLINE_MS = 20_000
+DEADLINE_MS = 60_000
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ def cable_to():
     cables = []
 
     def run(work):
-        return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
 
     def lay(url, seed=0, **chances):
         port = int(url.rsplit(":", 1)[1])

@@ -144,7 +144,7 @@ def test_a_task_that_takes_nodes_down_with_it_is_found_and_stopped(
         return job.progress.ended or None
 
     wait_until(restarted_until_done)
-    found = job.result(30, return_exceptions=True)
+    found = job.result(60, return_exceptions=True)
     assert isinstance(found[BLAMED], TaskLostNodes)
     assert [x for x in range(TASKS) if found[x] != x * x] == [BLAMED]
     assert executions.counts()[BLAMED] == 4

@@ -34,7 +34,7 @@ def test_a_full_hub_refuses_new_work_and_finishes_what_it_accepted(programs, gri
     with pytest.raises(HubFull):
         grid.put(bytes(LARGE_BYTES))
     with pytest.raises(HubFull):
-        grid.submit(slow_square, 3).result(30)
+        grid.submit(slow_square, 3).result(60)
     answer = hub.http.post("/api/v1/blobs", content=bytes(LARGE_BYTES))
     assert (answer.status_code, answer.json()["error"]["code"]) == (507, "hub_full")
     programs.node(hub, name="one")

@@ -23,7 +23,7 @@ def test_a_job_of_which_every_task_fails_stays_small_and_is_counted_exactly(prog
     hub = programs.hub()
     node = programs.node(hub, name="one")
     grid = grid_of(hub.url)
-    assert grid.map(abs, range(1000)).result(30)
+    assert grid.map(abs, range(1000)).result(60)
     before = [memory(each) for each in (hub, node)]
     job = grid.map(fail, range(TASKS), name="hopeless", retries=retries)
     most = list(before)

@@ -53,9 +53,9 @@ def test_a_link_that_breaks_for_seconds_harms_nothing(
     broken = cable.fail(how, 6.5, way)  # longer than the hub waits for a node that has gone
     wait_until(lambda: len(executions.counts()) > before + 20)  # work goes on meanwhile
     assert job.result(60) == expected()
-    broken.result(20)
+    broken.result(60)
     wait_until(lambda: all(node["connected"] for node in hub.get("/nodes")["nodes"]))
-    assert grid_of(hub.url).job("through").result(30) == expected()
+    assert grid_of(hub.url).job("through").result(60) == expected()
 
 
 def test_the_leases_of_a_machine_that_falls_silent_are_finished_by_others_and_what_comes_late_does_no_harm(
@@ -132,4 +132,4 @@ def test_garbage_from_a_stranger_does_the_hub_no_harm(programs, grid_of, wait_un
             writer.close()
 
     asyncio.run(main())
-    assert grid_of(hub.url).map(abs, range(-5, 5)).result(30) == [abs(x) for x in range(-5, 5)]
+    assert grid_of(hub.url).map(abs, range(-5, 5)).result(60) == [abs(x) for x in range(-5, 5)]

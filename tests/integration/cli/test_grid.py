@@ -301,7 +301,7 @@ def test_a_reader_that_leaves_ends_a_map_quietly(programs, folder):
     process.stdout.close()
     said = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(30), said) == (1, "")
+    assert (process.wait(60), said) == (1, "")
 
 
 def test_ctrl_c_ends_a_map_quietly(programs, folder):
@@ -328,7 +328,7 @@ def test_ctrl_c_ends_a_map_quietly(programs, folder):
     children = wait_until(slots, "slots to start")
     time.sleep(0)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
     wait_until(lambda: not any(child.is_running() for child in children), "slots to end")

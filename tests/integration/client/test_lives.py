@@ -41,7 +41,7 @@ def test_a_named_job_in_a_folder_is_found_by_the_next_process(tmp_path, no_orpha
         with Grid(state=sys.argv[1], slots=2) as grid:
             job = grid.map(abs, range(-50, 0), name="sweep")
             assert job.wait(60)
-            print(grid.map(pow, [2], [5], name="other").result(30))
+            print(grid.map(pow, [2], [5], name="other").result(60))
         """, str(tmp_path / "state"),
     ))  # fmt: skip
     assert out.strip() == "[32]"
@@ -53,7 +53,7 @@ def test_a_named_job_in_a_folder_is_found_by_the_next_process(tmp_path, no_orpha
         with pytest.raises(JobNotFound, match="no job 'nothing'"):
             grid.job("nothing")
         job.delete()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(grid.jobs()) > 1:
             assert time.monotonic() < deadline
         with pytest.raises(JobNotFound):
@@ -83,7 +83,7 @@ def test_a_named_job_of_a_list_gets_all_its_inputs_though_the_grid_is_left_at_on
         endless = grid.map(time.sleep, [600] * 4)
         endless._demand()
     with pytest.raises(Closed):
-        endless.wait(10)
+        endless.wait(60)
     with Grid(state=tmp_path, slots=2) as grid:
         assert {info.spec.name for info in grid.jobs() if info.spec.name} == {"kept", "of-a-parent"}
         assert grid.job("kept").result(60) == [100_000] * 400
@@ -126,14 +126,14 @@ def test_an_unnamed_job_goes_with_its_object():
     with Grid(slots=2) as grid:
         job = grid.map(lambda x: time.sleep(60), range(4))
         job._demand()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not grid.jobs():
             assert time.monotonic() < deadline
         del job
         gc.collect()
         while grid.jobs():
             assert time.monotonic() < deadline, grid.jobs()
-        assert grid.submit(square, 3).result(30) == 9
+        assert grid.submit(square, 3).result(60) == 9
 
 
 def test_a_named_job_stays_when_its_object_goes():
@@ -172,7 +172,7 @@ def test_a_killed_interpreter_takes_its_slots_along():
     assert slot in children
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
 
 
@@ -214,7 +214,7 @@ def wait_until_sleeping(process: subprocess.Popen) -> None:
     """Wait until the main thread blocks: then it is in the wait that Ctrl-C is to end."""
     quiet = 0
     last = None
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while quiet < 5:
         assert time.monotonic() < deadline
         used = psutil.Process(process.pid).cpu_times()[:2]
@@ -246,7 +246,7 @@ def test_temporary_folders_are_removed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tempfile, "tempdir", None)
     with Grid(slots=1) as grid:
-        assert grid.submit(square, 2).result(30) == 4
+        assert grid.submit(square, 2).result(60) == 4
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
 

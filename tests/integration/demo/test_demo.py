@@ -65,7 +65,7 @@ def processes_in(folder):
 
 
 def assert_nothing_left(folder):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left := processes_in(folder):
         assert time.monotonic() < deadline, [(each.pid, each.cmdline()) for each in left]
         psutil.wait_procs(left, timeout=0.1)

@@ -18,7 +18,7 @@ import pytest
 from fallow import Grid
 
 ADMIN, JOIN = "flw_admin_secret_for_tests_only", "flw_join_secret_for_tests_only"
-DEADLINE_S = 40.0
+DEADLINE_S = 60.0
 
 
 def wait_for(condition: Callable[[], Any], what: Callable[[], Any] = lambda: "") -> Any:
@@ -79,14 +79,14 @@ class RealGrid:
     def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         process = self.processes.pop(name)
         process.send_signal(how)
-        process.wait(20)
+        process.wait(DEADLINE_S)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
     def api(self, path: str, method: str = "GET", token: str = ADMIN, **more: Any) -> httpx.Response:
         return httpx.request(
-            method, f"{self.url}/api/v1/{path}", headers={"Authorization": f"Bearer {token}"}, timeout=20, **more
+            method, f"{self.url}/api/v1/{path}", headers={"Authorization": f"Bearer {token}"}, timeout=DEADLINE_S, **more
         )
 
     def client(self) -> Grid:
@@ -102,9 +102,9 @@ class RealGrid:
             if process.poll() is None:
                 everything += [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
                 process.terminate()
-        _, alive = psutil.wait_procs(everything, timeout=20)
+        _, alive = psutil.wait_procs(everything, timeout=DEADLINE_S)
         for process in self.processes.values():
-            process.wait(20)
+            process.wait(DEADLINE_S)
         left = [process.cmdline() for process in alive if process.is_running()]
         for process in alive:
             process.kill()

@@ -31,7 +31,7 @@ def test_a_grid_of_processes_computes(real_grid):
     real_grid.start_node("two", 1)
     grid = real_grid.client()
     assert list(grid.map(square, range(50_000))) == [x * x for x in range(50_000)]
-    assert grid.submit(pow, 2, 10).result(30) == 1024
+    assert grid.submit(pow, 2, 10).result(60) == 1024
     assert grid.reduce(operator.add, grid.map(square, range(1000))) == sum(x * x for x in range(1000))
     futures = [grid.submit(square, i) for i in range(2000)]
     assert [future.result(60) for future in futures] == [i * i for i in range(2000)]
@@ -57,7 +57,7 @@ def test_named_jobs_are_found_from_another_process(real_grid):
         timeout=60,
     )
     grid = real_grid.client()
-    assert grid.job("left behind").result(30) == [5, 4, 3, 2, 1]
+    assert grid.job("left behind").result(60) == [5, 4, 3, 2, 1]
     with pytest.raises(JobNotFound):
         grid.job("never made")
 
@@ -126,12 +126,12 @@ def test_a_stopped_hub_drains_and_keeps_its_state(real_grid):
     real_grid.start_hub()
     real_grid.start_node()
     grid = real_grid.client()
-    assert grid.map(square, range(10), name="kept").result(30) == [x * x for x in range(10)]
+    assert grid.map(square, range(10), name="kept").result(60) == [x * x for x in range(10)]
     hub = real_grid.processes["hub"]
     real_grid.kill("hub", signal.SIGTERM)
     assert hub.returncode == 0
     real_grid.start_hub()
-    assert grid.job("kept").result(30) == [x * x for x in range(10)]
+    assert grid.job("kept").result(60) == [x * x for x in range(10)]
 
 
 def test_wrong_tokens_and_roles_are_refused(real_grid):
@@ -176,7 +176,7 @@ def test_tokens_appear_in_no_log_and_no_command_line(real_grid):
     real_grid.start_hub()
     real_grid.start_node()
     grid = real_grid.client()
-    assert grid.submit(square, 2).result(30) == 4
+    assert grid.submit(square, 2).result(60) == 4
     for name, process in real_grid.processes.items():
         assert "secret_for_tests" not in real_grid.log(name)
         assert "secret_for_tests" not in " ".join(psutil.Process(process.pid).cmdline())
@@ -188,7 +188,7 @@ def test_tokens_appear_in_no_log_and_no_command_line(real_grid):
 def test_slots_do_not_inherit_the_node_token(real_grid):
     real_grid.start_hub()
     real_grid.start_node()
-    assert real_grid.client().submit(os.environ.get, "FALLOW_TOKEN").result(30) is None
+    assert real_grid.client().submit(os.environ.get, "FALLOW_TOKEN").result(60) is None
 
 
 def test_another_python_is_refused_at_matching(real_grid, until):

@@ -32,7 +32,7 @@ from fallow.model.page import InputPage, ResultPage
 from fallow.model.requirements import Requirements
 from fallow.model.token import Token
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 USER = Token(id="user0001", role="user", name="user", hash="", created_at=0.0)
 ADMIN = Token(id="admin001", role="admin", name="admin", hash="", created_at=0.0)
 NODE = Token(id="node0001", role="node", name="node", hash="", created_at=0.0)

@@ -149,7 +149,7 @@ def test_what_is_being_deleted_far_away_is_not_taken_for_kept(hubs, kit, monkeyp
 
             def slow(digest):
                 begun.set()
-                assert may_end.wait(20)
+                assert may_end.wait(60)
                 delete(digest)
 
             monkeypatch.setattr(hub.blobs, "delete", slow)

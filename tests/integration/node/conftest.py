@@ -43,7 +43,7 @@ from fallow.node.agent import Agent
 from fallow.node.settings import NodeSettings
 from fallow.slot import pages, pickling, refs
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -65,7 +65,7 @@ def test_a_signal_drains_and_the_state_stays(programs, number):
 
 def test_draining_ends_open_streams(programs):
     hub = programs.hub()
-    with hub.http.stream("GET", "/api/v1/events", timeout=20) as stream:
+    with hub.http.stream("GET", "/api/v1/events", timeout=60) as stream:
         lines = stream.iter_lines()
         assert next(lines) == "retry: 2000"
         hub.process.send_signal(signal.SIGTERM)
@@ -179,7 +179,7 @@ def test_what_is_no_link_is_refused_and_the_hub_goes_on(programs):
         with connect(target, additional_headers=headers, proxy=None) as socket_:
             with pytest.raises(ConnectionClosed) as closed:
                 socket_.send(message)
-                socket_.recv(timeout=10)
+                socket_.recv(timeout=60)
         assert closed.value.rcvd.code == code
         assert reason in closed.value.rcvd.reason
     assert hub.wait_done(hub.job()["id"])["settled"] == 3
@@ -301,7 +301,7 @@ def test_events_stream_and_resume(programs):
     heard = []
 
     def listen(url, headers):
-        with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=30) as stream:
+        with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=60) as stream:
             for line in stream.iter_lines():
                 heard.append(line)
                 if line.startswith("data:") and "last" in line:

@@ -49,7 +49,7 @@ def test_a_result_that_came_before_anybody_waited():
 def test_one_who_waits_is_woken():
     future = Future(None, 0)
     got = []
-    thread = threading.Thread(target=lambda: got.append(future.result(10)))
+    thread = threading.Thread(target=lambda: got.append(future.result(60)))
     thread.start()
     future._arrived(page("value"))
     thread.join(10)
@@ -99,13 +99,13 @@ def test_wait_and_as_completed_of_the_standard_library():
     futures = [Future(None, i) for i in range(3)]
     values = page(0, 1, 2)
     futures[1]._arrived(values)
-    done, pending = wait(futures, timeout=5, return_when=FIRST_COMPLETED)
+    done, pending = wait(futures, timeout=60, return_when=FIRST_COMPLETED)
     assert done == {futures[1]}
     thread = threading.Thread(target=lambda: [future._arrived(values) for future in futures])
     thread.start()
-    assert {future.result() for future in as_completed(futures, timeout=5)} == {0, 1, 2}
+    assert {future.result() for future in as_completed(futures, timeout=60)} == {0, 1, 2}
     thread.join()
-    assert not wait(futures, timeout=5, return_when=ALL_COMPLETED).not_done
+    assert not wait(futures, timeout=60, return_when=ALL_COMPLETED).not_done
 
 
 def test_futures_that_nobody_waits_for_are_small():

@@ -95,19 +95,19 @@ def test_pages_list_the_references_in_their_items():
 
 def test_the_gate_holds_a_feeder_until_the_reader_comes_near():
     gate = Gate(is_windowed=True)
-    assert gate.passed(WINDOW_ITEMS, 10)
+    assert gate.passed(WINDOW_ITEMS, 60)
     gate.accepted(WINDOW_ITEMS)
     passed = threading.Event()
 
     def feed():
-        gate.passed(WINDOW_ITEMS + 1, 10)
+        gate.passed(WINDOW_ITEMS + 1, 60)
         passed.set()
 
     thread = threading.Thread(target=feed)
     thread.start()
     assert not passed.wait(0.05)
     gate.consumed(1)
-    assert passed.wait(5)
+    assert passed.wait(60)
     thread.join()
 
 
@@ -117,7 +117,7 @@ def test_the_gate_holds_a_feeder_while_too_many_bytes_are_not_acknowledged():
     passed = threading.Event()
 
     def feed():
-        gate.passed(2, 10)
+        gate.passed(2, 60)
         passed.set()
 
     thread = threading.Thread(target=feed)
@@ -127,7 +127,7 @@ def test_the_gate_holds_a_feeder_while_too_many_bytes_are_not_acknowledged():
     wait_for_waiter(gate)
     assert not passed.is_set()
     gate.accepted(1)
-    assert passed.wait(10)
+    assert passed.wait(60)
     thread.join()
 
 
@@ -140,7 +140,7 @@ def test_the_gate_lets_pass_what_is_below_the_limit_and_one_page_of_any_size():
 
 
 def wait_for_waiter(gate):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not gate._condition._waiters:
         assert time.monotonic() < deadline, "nobody waits at the gate"
 
@@ -148,4 +148,4 @@ def wait_for_waiter(gate):
 def test_a_closed_gate_tells_the_feeder_to_stop():
     gate = Gate(is_windowed=True)
     gate.close()
-    assert not gate.passed(1, 10)
+    assert not gate.passed(1, 60)

@@ -22,7 +22,7 @@ class RecordingState:
 
     def commit(self, changes):
         if self.is_durable:
-            assert self.gate.wait(10)
+            assert self.gate.wait(60)
         if self.fails:
             raise OSError(28, "No space left on device")
         self.groups.append(list(changes))

@@ -123,20 +123,20 @@ def test_a_state_that_is_closed_while_it_opens_is_closed_afterwards(tmp_path, mo
 
     def slow(writer, name):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         assert not closed, "closed under the hands of who opens it"
         return prepare(writer, name)
 
     monkeypatch.setattr("fallow.state.sql.prepare", slow)
     with ThreadPoolExecutor(2) as threads:
         opening = threads.submit(state.recover)
-        assert begun.wait(10)
+        assert begun.wait(60)
         closing = threads.submit(lambda: (state.close(), closed.append(True)))
         with suppress(TimeoutError):
             closing.result(0.05)  # time enough to close, if nothing held it
         go_on.set()
-        assert opening.exception(10) is None or isinstance(opening.exception(), StateError)
-        closing.result(10)
+        assert opening.exception(60) is None or isinstance(opening.exception(), StateError)
+        closing.result(60)
     with pytest.raises(StateError, match="not open"):
         state.commit([])
 

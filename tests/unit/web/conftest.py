@@ -19,7 +19,7 @@ from fallow.model.failure import Failure
 from fallow.model.node import NodeInfo
 from fallow.model.page import ResultPage
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 ORIGIN = "http://hub.test"
 
 

@@ -17,7 +17,7 @@ class Gate:
 
         def gated(*args):
             self._held.set()
-            assert self._open.wait(20)
+            assert self._open.wait(60)
             return real(*args)
 
         setattr(state, name, gated)
