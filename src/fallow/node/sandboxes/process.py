@@ -17,8 +17,8 @@ class ProcessSandbox:
     async def obstacle(self) -> str | None:
         return None
 
-    async def prepare(self, containment: Containment, archive: Path | None) -> None:
-        pass
+    async def prepare(self, containment: Containment, archive: Path | None, python: str | None) -> Containment:
+        return containment
 
     def start(self, launch: Launch, owner: ChannelOwner) -> Channel:
         channel = open_channel(launch.channel, owner)
