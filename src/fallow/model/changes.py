@@ -52,7 +52,7 @@ class SaveSettled(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EndJob(msgspec.Struct, frozen=True, array_like=True):
-    """The job is done or cancelled; comes with a SaveSettled before it. Its leases are forgotten."""
+    """The job is done or cancelled; comes with a SaveSettled before it. Its leases and checkpoints are forgotten."""
 
     job: JobId
     state: str
@@ -72,6 +72,21 @@ class AddLease(msgspec.Struct, frozen=True, array_like=True):
 
 class EndLease(msgspec.Struct, frozen=True, array_like=True):
     lease: LeaseId
+
+
+class SaveCheckpoint(msgspec.Struct, frozen=True, array_like=True):
+    """A task left a checkpoint, from which another attempt may go on. It takes the place of an earlier one."""
+
+    job: JobId
+    index: int
+    digest: Digest
+
+
+class DropCheckpoint(msgspec.Struct, frozen=True, array_like=True):
+    """The task is settled: nobody will go on from its checkpoint."""
+
+    job: JobId
+    index: int
 
 
 class AddLogs(msgspec.Struct, frozen=True, array_like=True):
@@ -112,5 +127,5 @@ class DropSession(msgspec.Struct, frozen=True, array_like=True):
 
 Change = (
     AddJob | AddInputs | SealJob | AddResults | SaveSettled | EndJob | DeleteJob | AddLease | EndLease
-    | AddLogs | AddToken | RevokeToken | HoldBlob | DropSession
+    | SaveCheckpoint | DropCheckpoint | AddLogs | AddToken | RevokeToken | HoldBlob | DropSession
 )  # fmt: skip

@@ -22,12 +22,14 @@ from fallow.model.changes import (
     AddToken,
     Change,
     DeleteJob,
+    DropCheckpoint,
     DropSession,
     EndJob,
     EndLease,
     HoldBlob,
     LogEntry,
     RevokeToken,
+    SaveCheckpoint,
     SaveSettled,
     SealJob,
 )
@@ -110,6 +112,7 @@ class MemoryState:
         self._lock = threading.Lock()
         self._jobs: dict[JobId, _Job] = {}
         self._leases: dict[LeaseId, tuple[Lease, NodeId]] = {}
+        self._checkpoints: dict[JobId, dict[int, Digest]] = {}
         self._tokens: dict[str, Token] = {}
         self._job_blobs: dict[JobId, set[Digest]] = {}
         self._session_blobs: dict[SessionId, set[Digest]] = {}
@@ -124,6 +127,8 @@ class MemoryState:
             DeleteJob: self._delete_job,
             AddLease: self._add_lease,
             EndLease: self._end_lease,
+            SaveCheckpoint: self._save_checkpoint,
+            DropCheckpoint: self._drop_checkpoint,
             AddLogs: self._add_logs,
             AddToken: self._add_token,
             RevokeToken: self._revoke_token,
@@ -140,6 +145,11 @@ class MemoryState:
                 epoch=self._epoch,
                 jobs=tuple(map(_recovered, unfinished)),
                 leases=tuple(each for each in self._leases.values() if self._jobs[each[0].job].state is None),
+                checkpoints=tuple(
+                    (job.spec.id, index, digest)
+                    for job in unfinished
+                    for index, digest in sorted(self._checkpoints.get(job.spec.id, {}).items())
+                ),
                 tokens=tuple(self._tokens.values()),
                 sessions=tuple(sorted(sessions | self._session_blobs.keys())),
             )
@@ -221,12 +231,13 @@ class MemoryState:
 
     def unreferenced_blobs(self, candidates: Sequence[Digest]) -> list[Digest]:
         with self._lock:
-            used = set().union(*self._job_blobs.values(), *self._session_blobs.values())
+            checkpoints = (saved.values() for saved in self._checkpoints.values())
+            used = set().union(*self._job_blobs.values(), *self._session_blobs.values(), *checkpoints)
         return [digest for digest in candidates if digest not in used]
 
     def blobs_held_by(self, holder: str) -> list[Digest]:
         with self._lock:
-            of_job = self._job_blobs.get(JobId(holder), set())
+            of_job = {*self._job_blobs.get(JobId(holder), ()), *self._checkpoints.get(JobId(holder), {}).values()}
             return sorted(of_job | self._session_blobs.get(SessionId(holder), set()))
 
     def reusable_bytes(self) -> int:
@@ -296,7 +307,7 @@ class MemoryState:
         spec = change.spec
         if spec.id not in self._jobs:
             self._jobs[spec.id] = _Job(spec)
-            self._job_blobs[spec.id] = {spec.function, *spec.sources.values(), *spec.refs}
+            self._job_blobs[spec.id] = set(spec.blobs)
 
     def _add_inputs(self, change: AddInputs) -> None:
         page = change.page
@@ -339,8 +350,7 @@ class MemoryState:
             rows.insert(at, (stored, place))
             job.tail.append(stored)
             job.span = max(job.span, page.stop - page.start)
-            if page.blob is not None:
-                self._job_blobs[change.job].add(page.blob)
+            self._job_blobs[change.job].update(page.blobs)
 
     def _save_settled(self, change: SaveSettled) -> None:
         job = self._jobs.get(change.job)
@@ -354,6 +364,7 @@ class MemoryState:
         if job is not None:
             job.state, job.ended_at = change.state, change.ended_at
             self._forget_leases(change.job)
+            self._checkpoints.pop(change.job, None)
 
     def _delete_job(self, change: DeleteJob) -> None:
         job = self._jobs.pop(change.job, None)
@@ -361,6 +372,7 @@ class MemoryState:
             self._held_bytes -= job.held_bytes
             del self._job_blobs[change.job]
             self._forget_leases(change.job)
+            self._checkpoints.pop(change.job, None)
             if job.spill is not None:
                 job.spill.close()
 
@@ -374,6 +386,13 @@ class MemoryState:
 
     def _end_lease(self, change: EndLease) -> None:
         self._leases.pop(change.lease, None)
+
+    def _save_checkpoint(self, change: SaveCheckpoint) -> None:
+        if change.job in self._jobs:
+            self._checkpoints.setdefault(change.job, {})[change.index] = change.digest
+
+    def _drop_checkpoint(self, change: DropCheckpoint) -> None:
+        self._checkpoints.get(change.job, {}).pop(change.index, None)
 
     def _add_logs(self, change: AddLogs) -> None:
         job = self._jobs.get(change.job)

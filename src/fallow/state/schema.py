@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = 2
+VERSION = 3
 """Of the tables below; `meta` holds the one that the state was written with."""
 
 tables = MetaData()
@@ -97,6 +97,16 @@ leases = Table(
     Index("leases_by_job", "job"),
 )
 
+checkpoints = Table(
+    "checkpoints",
+    tables,
+    Column("job", BigInteger, nullable=False),
+    Column("index", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    PrimaryKeyConstraint("job", "index"),
+    Index("checkpoints_by_digest", "digest"),
+)
+
 logs = Table(
     "logs",
     tables,
@@ -133,5 +143,5 @@ session_blobs = Table(
     Index("session_blobs_by_session", "session"),
 )
 
-OF_A_JOB = (inputs, results, leases, logs, job_blobs)
+OF_A_JOB = (inputs, results, leases, checkpoints, logs, job_blobs)
 """Tables whose `job` column holds a job's number."""

@@ -28,7 +28,7 @@ from fallow.model.token import Token
 from fallow.state.database import database, prepare
 from fallow.state.packing import FIRST_FAILURES, Wanted, counted_failures, merge_ranges, unpack_ranges
 from fallow.state.result_rows import read_result_pages
-from fallow.state.schema import inputs, job_blobs, jobs, leases, logs, results, session_blobs, tokens
+from fallow.state.schema import checkpoints, inputs, job_blobs, jobs, leases, logs, results, session_blobs, tokens
 from fallow.state.state import EndedJob, Recovered, RecoveredJob
 from fallow.state.writer import Writer
 
@@ -86,6 +86,7 @@ class SqlState:
                 epoch=epoch,
                 jobs=tuple(_read_unfinished(reader)),
                 leases=tuple(_read_leases(reader)),
+                checkpoints=tuple(_read_checkpoints(reader)),
                 tokens=tuple(map(_decode_token, reader.scalars(select(tokens.c.token).order_by(tokens.c.id)))),
                 sessions=tuple(sorted(_read_sessions(reader))),
             )
@@ -170,14 +171,17 @@ class SqlState:
                 some = candidates[at : at + _DIGESTS]
                 of_jobs = select(job_blobs.c.digest).where(job_blobs.c.digest.in_(some))
                 of_sessions = select(session_blobs.c.digest).where(session_blobs.c.digest.in_(some))
-                used.update(reader.scalars(union(of_jobs, of_sessions)))
+                of_tasks = select(checkpoints.c.digest).where(checkpoints.c.digest.in_(some))
+                used.update(reader.scalars(union(of_jobs, of_sessions, of_tasks)))
         return [digest for digest in candidates if digest not in used]
 
     def blobs_held_by(self, holder: str) -> list[Digest]:
         of_job = select(job_blobs.c.digest).join(jobs, job_blobs.c.job == jobs.c.number).where(jobs.c.id == holder)
+        of_tasks = select(checkpoints.c.digest).join(jobs, checkpoints.c.job == jobs.c.number)
         of_session = select(session_blobs.c.digest).where(session_blobs.c.session == holder)
+        held = union(of_job, of_tasks.where(jobs.c.id == holder), of_session)
         with self._reader() as reader:
-            return [Digest(digest) for digest in sorted(reader.scalars(union(of_job, of_session)))]
+            return [Digest(digest) for digest in sorted(reader.scalars(held))]
 
     def reusable_bytes(self) -> int:
         with self._reader() as reader:
@@ -265,6 +269,13 @@ def _read_leases(reader: Connection) -> Iterator[tuple[Lease, NodeId]]:
     query = select(c.id, jobs.c.id.label("job"), c.start, c.stop, c.node).join(jobs, c.job == jobs.c.number)
     for row in reader.execute(query.where(jobs.c.ended_at.is_(None)).order_by(c.id)):
         yield Lease(row.id, row.job, row.start, row.stop), row.node
+
+
+def _read_checkpoints(reader: Connection) -> list[tuple[JobId, int, Digest]]:
+    c = checkpoints.c
+    query = select(jobs.c.id, c.index, c.digest).join(jobs, c.job == jobs.c.number)
+    unfinished = query.where(jobs.c.ended_at.is_(None)).order_by(c.job, c.index)
+    return [(job, index, digest) for job, index, digest in reader.execute(unfinished)]
 
 
 def _read_sessions(reader: Connection) -> Iterator[SessionId]:

@@ -58,6 +58,8 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[RecoveredJob, ...]
     """In order of creation."""
     leases: tuple[tuple[Lease, NodeId], ...]
+    checkpoints: tuple[tuple[JobId, int, Digest], ...]
+    """Of unfinished jobs, by job and task: also of tasks that were settled right before the hub ended."""
     tokens: tuple[Token, ...]
     sessions: tuple[SessionId, ...]
     """Sessions that hold blobs or own unnamed jobs, ended ones included."""

@@ -23,11 +23,13 @@ from fallow.model.changes import (
     AddToken,
     Change,
     DeleteJob,
+    DropCheckpoint,
     DropSession,
     EndJob,
     EndLease,
     HoldBlob,
     RevokeToken,
+    SaveCheckpoint,
     SaveSettled,
     SealJob,
 )
@@ -84,6 +86,11 @@ class _Statements:
         self.end_job = change("state", "ended_at")
         self.end_lease = remove(schema.leases, "id")
         self.end_leases = remove(schema.leases, "job")
+        self.end_checkpoints = remove(schema.checkpoints, "job")
+        self.insert_checkpoint = insert(schema.checkpoints)
+        c = schema.checkpoints.c
+        of_task = delete(schema.checkpoints).where(c.job == bindparam("key"), c.index == bindparam("at"))
+        self.drop_checkpoint = _compile(of_task, dialect, "key", "at")
         self.delete_token = remove(schema.tokens, "id")
         self.delete_session = remove(schema.session_blobs, "session")
         self.delete_job = [*(remove(table, "job") for table in schema.OF_A_JOB), remove(jobs, "number")]
@@ -116,6 +123,8 @@ class _Rows:
         self.sizes: dict[int, Row] = {}
         self.ended_leases: list[Row] = []
         self.leases: dict[LeaseId, Row] = {}
+        self.dropped_checkpoints: dict[Row, None] = {}
+        self.checkpoints: dict[Row, Row] = {}  # of a task, only the last
         self.logs: list[Row] = []
         self.tokens: list[Row] = []
         self.job_blobs: list[Row] = []
@@ -151,6 +160,8 @@ class Writer:
             DeleteJob: self._delete_job,
             AddLease: self._add_lease,
             EndLease: self._end_lease,
+            SaveCheckpoint: self._save_checkpoint,
+            DropCheckpoint: self._drop_checkpoint,
             AddLogs: self._add_logs,
             AddToken: self._add_token,
             RevokeToken: self._revoke_token,
@@ -187,6 +198,8 @@ class Writer:
             (sql.seal_job, rows.sizes),
             (sql.end_lease, rows.ended_leases),  # before the insertion: `_end_lease` took those that came before it out
             (sql.insert_lease, rows.leases),
+            (sql.drop_checkpoint, [*rows.dropped_checkpoints]),  # what takes its place comes after
+            (sql.insert_checkpoint, rows.checkpoints),
             (sql.insert_log, rows.logs),
             (sql.insert_token, rows.tokens),
             (sql.insert_job_blob, rows.job_blobs),
@@ -217,7 +230,7 @@ class Writer:
             number, spec.id, name, spec.session, spec.created_at, None, False, None, None, 0, 0,
             _encode(spec), pack_ranges(()), None, None,
         ))  # fmt: skip
-        self._rows.job_blobs += [(digest, number) for digest in (spec.function, *spec.sources.values(), *spec.refs)]
+        self._rows.job_blobs += [(digest, number) for digest in set(spec.blobs)]
 
     def _add_inputs(self, change: AddInputs) -> None:
         page = change.page
@@ -250,8 +263,7 @@ class Writer:
             size += page_bytes(page)
             if page.failures:
                 failures += counted_failures(stored)
-            if page.blob is not None:
-                self._rows.job_blobs.append((page.blob, job.number))
+            self._rows.job_blobs += [(digest, job.number) for digest in page.blobs]
         counts = pages[0].counts if len(pages) == 1 else merge_ranges((), [stored.counts for stored in pages])
         if stop - start > job.span:
             job.span = 1 << (stop - start - 1).bit_length()
@@ -279,6 +291,7 @@ class Writer:
             self._send()
             self._cursor.execute(self._sql.end_job, (change.state, change.ended_at, job.number))
             self._cursor.execute(self._sql.end_leases, (job.number,))
+            self._cursor.execute(self._sql.end_checkpoints, (job.number,))
             del self._jobs[change.job]  # what comes late looks it up again
 
     def _delete_job(self, change: DeleteJob) -> None:
@@ -298,6 +311,19 @@ class Writer:
     def _end_lease(self, change: EndLease) -> None:
         self._rows.leases.pop(change.lease, None)
         self._rows.ended_leases.append((change.lease,))
+
+    def _save_checkpoint(self, change: SaveCheckpoint) -> None:
+        job = self._job(change.job)
+        if job is not None:
+            key = (job.number, change.index)
+            self._rows.dropped_checkpoints[key] = None
+            self._rows.checkpoints[key] = (*key, change.digest)
+
+    def _drop_checkpoint(self, change: DropCheckpoint) -> None:
+        job = self._job(change.job)
+        if job is not None:
+            self._rows.dropped_checkpoints[job.number, change.index] = None
+            self._rows.checkpoints.pop((job.number, change.index), None)
 
     def _add_logs(self, change: AddLogs) -> None:
         job = self._job(change.job)

@@ -17,12 +17,14 @@ from fallow.model.changes import (
     AddResults,
     AddToken,
     DeleteJob,
+    DropCheckpoint,
     DropSession,
     EndJob,
     EndLease,
     HoldBlob,
     LogEntry,
     RevokeToken,
+    SaveCheckpoint,
     SaveSettled,
     SealJob,
 )
@@ -60,6 +62,7 @@ class Job:
         self.settled = set()
         self.failures = []
         self.logs = []
+        self.checkpoints = {}
         self.blobs = {spec.function, *spec.refs}
 
     @property
@@ -97,6 +100,9 @@ operations = st.one_of(
     st.tuples(st.just("delete"), numbers),
     st.tuples(st.just("lease"), numbers, st.integers(0, 4), bounds, st.sampled_from(["n", "m"])),
     st.tuples(st.just("end lease"), st.integers(0, 4)),
+    st.tuples(st.just("checkpoint"), numbers, st.integers(0, 3), st.integers(0, 5)),
+    st.tuples(st.just("checkpoint"), numbers, st.integers(0, 3), st.integers(0, 5)),
+    st.tuples(st.just("drop checkpoint"), numbers, st.integers(0, 3)),
     st.tuples(st.just("logs"), numbers, st.lists(st.text(max_size=5), max_size=3)),
     st.tuples(st.just("token"), st.sampled_from("ab"), st.sampled_from(["user", "node"])),
     st.tuples(st.just("revoke"), st.sampled_from("ab")),
@@ -142,6 +148,12 @@ class StateAgainstModel(RuleBasedStateMachine):
         assert [seen(job) for job in recovered.jobs] == [job.seen() for job in self.jobs.values() if job.state is None]
         leases = [(lease, node) for lease, node in self.leases.values() if self.jobs[lease.job].state is None]
         assert sorted(recovered.leases, key=lambda pair: pair[0].id) == sorted(leases, key=lambda pair: pair[0].id)
+        assert recovered.checkpoints == tuple(
+            (identity, *each)
+            for identity, job in self.jobs.items()
+            if job.state is None
+            for each in sorted(job.checkpoints.items())
+        )
         assert {token.id: token for token in recovered.tokens} == self.tokens
         of_jobs = {job.spec.session for job in self.jobs.values() if job.spec.session and job.spec.name is None}
         assert set(recovered.sessions) == of_jobs | self.sessions.keys()
@@ -180,8 +192,10 @@ class StateAgainstModel(RuleBasedStateMachine):
         for identity, job in self.jobs.items():
             assert (self.state.find_job(identity) is not None) == (job.state is not None)
             assert self.state.logs(identity) == (job.logs, None)
-            assert self.state.blobs_held_by(identity) == sorted(job.blobs)
-        used = set().union(*(job.blobs for job in self.jobs.values()), *self.sessions.values())
+            assert self.state.blobs_held_by(identity) == sorted(job.blobs | set(job.checkpoints.values()))
+        used = set().union(
+            *(job.blobs | set(job.checkpoints.values()) for job in self.jobs.values()), *self.sessions.values()
+        )
         every = [digest(number) for number in range(6)]
         assert self.state.unreferenced_blobs(every) == [each for each in every if each not in used]
 
@@ -247,6 +261,7 @@ class StateAgainstModel(RuleBasedStateMachine):
         job = self.jobs.get(job_id(number))
         if job is not None:
             job.state, job.ended_at = state, ended_at
+            job.checkpoints = {}
             self._forget_leases(number)
         return [EndJob(job_id(number), state, ended_at)]
 
@@ -264,6 +279,16 @@ class StateAgainstModel(RuleBasedStateMachine):
     def do_end_lease(self, lease):
         self.leases.pop(lease, None)
         return [EndLease(lease)]
+
+    def do_checkpoint(self, number, index, blob):
+        if job_id(number) in self.jobs:
+            self.jobs[job_id(number)].checkpoints[index] = digest(blob)
+        return [SaveCheckpoint(job_id(number), index, digest(blob))]
+
+    def do_drop_checkpoint(self, number, index):
+        if job_id(number) in self.jobs:
+            self.jobs[job_id(number)].checkpoints.pop(index, None)
+        return [DropCheckpoint(job_id(number), index)]
 
     def do_logs(self, number, texts):
         entries = tuple(LogEntry(index, text, "node") for index, text in enumerate(texts))

@@ -12,12 +12,14 @@ from fallow.model.changes import (
     AddResults,
     AddToken,
     DeleteJob,
+    DropCheckpoint,
     DropSession,
     EndJob,
     EndLease,
     HoldBlob,
     LogEntry,
     RevokeToken,
+    SaveCheckpoint,
     SaveSettled,
     SealJob,
 )
@@ -426,3 +428,46 @@ def test_readers_see_whole_groups_while_another_thread_commits(opened, make):
     for reader in readers:
         reader.join()
     assert errors == []
+
+
+def test_of_the_checkpoints_of_a_task_the_latest_is_kept(opened, make):
+    one, two = make.job_id(1), make.job_id(2)
+    opened.state.commit([AddJob(make.spec(1)), AddJob(make.spec(2)), SaveCheckpoint(one, 7, make.digest(1))])
+    opened.state.commit([SaveCheckpoint(one, 7, make.digest(2)), SaveCheckpoint(one, 7, make.digest(3))])
+    opened.state.commit([SaveCheckpoint(two, 7, make.digest(4)), SaveCheckpoint(one, 3, make.digest(3))])
+    assert opened.recovered().checkpoints == (
+        (one, 3, make.digest(3)),
+        (one, 7, make.digest(3)),
+        (two, 7, make.digest(4)),
+    )
+
+
+def test_a_checkpoint_that_is_dropped_is_gone_and_may_come_back(opened, make):
+    job = make.job_id(1)
+    opened.state.commit([AddJob(make.spec()), SaveCheckpoint(job, 7, make.digest(1)), DropCheckpoint(job, 7)])
+    assert opened.recovered().checkpoints == ()
+    opened.state.commit([SaveCheckpoint(job, 7, make.digest(1)), SaveCheckpoint(job, 8, make.digest(1))])
+    opened.state.commit([DropCheckpoint(job, 7), DropCheckpoint(job, 99), DropCheckpoint(make.job_id(9), 1)])
+    assert opened.recovered().checkpoints == ((job, 8, make.digest(1)),)
+    opened.state.commit([DropCheckpoint(job, 8), SaveCheckpoint(job, 8, make.digest(2))])
+    assert opened.recovered().checkpoints == ((job, 8, make.digest(2)),)
+
+
+@pytest.mark.parametrize("end", [lambda job: EndJob(job, "cancelled", 1.0), DeleteJob])
+def test_the_checkpoints_of_a_job_go_with_it(opened, make, end):
+    job = make.job_id(1)
+    opened.state.commit([AddJob(make.spec()), SaveCheckpoint(job, 7, make.digest(1))])
+    opened.state.commit([SaveCheckpoint(job, 8, make.digest(2)), end(job)])
+    assert opened.recovered().checkpoints == ()
+    assert opened.state.unreferenced_blobs([make.digest(1), make.digest(2)]) == [make.digest(1), make.digest(2)]
+    opened.state.commit([SaveCheckpoint(make.job_id(9), 7, make.digest(1))])  # of an unknown job
+    assert opened.recovered().checkpoints == ()
+
+
+def test_a_checkpoint_holds_its_blob(opened, make):
+    job, first, second = make.job_id(1), make.digest(1), make.digest(2)
+    opened.state.commit([AddJob(make.spec()), SaveCheckpoint(job, 0, first), SaveCheckpoint(job, 1, first)])
+    assert opened.state.unreferenced_blobs([first, second]) == [second]
+    assert opened.state.blobs_held_by(job) == sorted([first, make.spec().function])
+    opened.state.commit([SaveCheckpoint(job, 0, second), DropCheckpoint(job, 1)])
+    assert opened.state.unreferenced_blobs([first, second]) == [first]

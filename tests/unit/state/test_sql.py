@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import event
 
-from fallow.model.changes import AddInputs, AddJob, AddResults, DeleteJob, HoldBlob, SaveSettled
+from fallow.model.changes import AddInputs, AddJob, AddResults, DeleteJob, HoldBlob, SaveCheckpoint, SaveSettled
 from fallow.model.errors import BadRequest, StateError, StateInUse, StateTooNew
 from fallow.state import schema
 from fallow.state.database import FILE_NAME, prepare
@@ -202,8 +202,10 @@ def test_a_state_of_a_newer_version_is_refused(tmp_path):
 
 def age(execute, version=0):
     """Make a state of an older version of a current one."""
-    execute("ALTER TABLE jobs DROP COLUMN failed")
-    execute("ALTER TABLE jobs ADD COLUMN failed BIGINT NOT NULL DEFAULT 0")
+    execute("DROP TABLE checkpoints")
+    if version < 2:
+        execute("ALTER TABLE jobs DROP COLUMN failed")
+        execute("ALTER TABLE jobs ADD COLUMN failed BIGINT NOT NULL DEFAULT 0")
     if version == 0:
         execute("ALTER TABLE jobs DROP COLUMN span")
     execute(f"UPDATE meta SET value = {version} WHERE key = 'version'")
@@ -216,8 +218,11 @@ def check_migrated(state, make):
     assert [job.failed for job in recovered.jobs] == [(7, 9, 800, 801), ()]
     pages, _ = state.result_pages(make.job_id(1), [(899, 900)], limit_bytes=10**6)
     assert [stored.page.start for stored in pages] == [10]
-    state.commit([AddResults(make.job_id(2), (make.stored(0, 5),))])
-    assert state.recover().jobs[1].settled == (0, 5)
+    assert recovered.checkpoints == ()
+    state.commit([AddResults(make.job_id(2), (make.stored(0, 5),)), SaveCheckpoint(make.job_id(2), 7, make.digest(1))])
+    recovered = state.recover()
+    assert recovered.jobs[1].settled == (0, 5)
+    assert recovered.checkpoints == ((make.job_id(2), 7, make.digest(1)),)
 
 
 def fill_for_migration(state, make):
@@ -241,11 +246,12 @@ def test_a_state_of_an_older_version_is_migrated(tmp_path, make):
     state.close()
 
 
-def test_failures_of_a_state_of_version_1_are_known_again(tmp_path, make):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_state_of_a_later_version_is_migrated_from_there(tmp_path, make, version):
     state = SqlState(tmp_path)
     fill_for_migration(state, make)
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-        age(connection.execute, 1)
+        age(connection.execute, version)
     connection.close()
     check_migrated(state, make)
     state.close()
