@@ -69,3 +69,16 @@ class Sandbox(Protocol):
     def close(self) -> None:
         """The agent stops; all slots have ended."""
         ...
+
+
+def open_sandbox(level: Level) -> Sandbox:
+    """Return the sandbox of a level; whether it works is another question."""
+    if level == "bubblewrap":
+        from fallow.node.sandboxes.bubblewrap import BubblewrapSandbox
+
+        return BubblewrapSandbox()
+    if level != "process":
+        raise NotImplementedError(level)
+    from fallow.node.sandboxes.process import ProcessSandbox
+
+    return ProcessSandbox()

@@ -12,7 +12,9 @@ import cloudpickle
 import fallow.slot
 from fallow.model.page import INLINE_BYTES
 from fallow.node import environment, platform
-from fallow.node.channel import ChannelKind, open_channel
+from fallow.node.channel import Channel
+from fallow.node.sandbox import Launch, Sandbox
+from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind
 from fallow.slot.protocol import (
     COUNTER_BYTES,
@@ -33,6 +35,9 @@ TAIL_BYTES = 4 * 1024
 """Output of the running task that is kept for the report of its crash."""
 
 SLOT_PROGRAM = Path(fallow.slot.__file__).with_name("__main__.py")
+PROGRAM_FOLDERS = (SLOT_PROGRAM.parent.parent, Path(cloudpickle.__file__).parent)
+SHARED_FOLDERS = ("cache", "sources", "environments")
+"""What slots may read in the agent's folder."""
 
 
 class SlotOwner(Protocol):
@@ -62,7 +67,7 @@ class SlotOwner(Protocol):
 class SlotProcess:
     """A worker process."""
 
-    def __init__(self, owner: SlotOwner, number: int, kind: SlotKind, folder: Path, channel: ChannelKind) -> None:
+    def __init__(self, owner: SlotOwner, number: int, kind: SlotKind, folder: Path) -> None:
         """folder: its own, which it makes: the only place that it may write to."""
         self.number = number
         self.kind = kind
@@ -72,7 +77,7 @@ class SlotProcess:
         self.is_killed = False
         self.peak_memory_bytes: int | None = None
         self._owner = owner
-        self._channel = open_channel(channel, self)
+        self._channel: Channel
         self._mapped: mmap.mmap | None = None
         self._counter = memoryview(bytes(COUNTER_BYTES)).cast("Q")
         self._counter_path: Path
@@ -86,8 +91,8 @@ class SlotProcess:
 
     # --- life ---
 
-    def start(self, python: str, work_folder: Path | None) -> None:
-        """Start the process, in `work_folder` or the agent's own. Raises OSError if it can't be started."""
+    def start(self, python: str, sandbox: Sandbox, settings: NodeSettings) -> None:
+        """Start the process; raises OSError if it can't be started. python: the interpreter that it runs in."""
         self.folder.mkdir(parents=True)
         self._counter_path = self.folder / "counter"
         self._counter_path.write_bytes(bytes(COUNTER_BYTES))
@@ -102,10 +107,19 @@ class SlotProcess:
             str(self.folder),
             str(INLINE_BYTES),
             str(Path(cloudpickle.__file__).parent.parent),
-            str(os.getpid()),
         ]
+        launch = Launch(
+            command=command,
+            environment=environment.of_slot(os.environ, self.kind.cores),
+            folder=self.folder,
+            home=settings.folder,
+            containment=self.kind.containment,
+            readable=(*PROGRAM_FOLDERS, *(settings.folder / name for name in SHARED_FOLDERS)),
+            work_folder=settings.work_folder,
+            channel=settings.channel,
+        )
         try:
-            self._channel.start(command, environment.of_slot(os.environ, self.kind.cores), work_folder)
+            self._channel = sandbox.start(launch, self)
         except OSError:
             self._release()
             raise

@@ -13,6 +13,7 @@ from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.levels import Level
 from fallow.node import platform
 from fallow.node.off_loop import OffLoop
+from fallow.node.sandbox import Sandbox, open_sandbox
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind
 from fallow.node.slot_process import SlotProcess
@@ -136,6 +137,7 @@ class SlotPool:
         """Sandboxes that work here."""
         self.default: Level = "process"
         """What tasks have if they ask for nothing stronger."""
+        self.sandboxes: dict[Level, Sandbox] = {"process": open_sandbox("process")}
         self._settings = settings
         self._owner = owner
         self._off_loop = off_loop
@@ -175,6 +177,8 @@ class SlotPool:
                 slot.timer.cancel()
         for slot in slots:
             slot.process.close()
+        for sandbox in self.sandboxes.values():
+            sandbox.close()
         for task in self._clearing:
             task.cancel()
         self._pid_file.unlink(missing_ok=True)
@@ -190,9 +194,9 @@ class SlotPool:
             return
         self._numbers += 1
         folder = self._folder / str(self._numbers)
-        process = SlotProcess(self, self._numbers, kind, folder, self._settings.channel)
+        process = SlotProcess(self, self._numbers, kind, folder)
         try:
-            process.start(self._settings.python, self._settings.work_folder)
+            process.start(self._settings.python, self.sandboxes[kind.sandbox], self._settings)
         except OSError as error:
             self._clear(folder)
             self._start_failed(kind, str(error))

@@ -5,7 +5,7 @@ the package is registered from where this file lies, without putting its parent 
 is installed there, on the import path.
 
 Arguments: counter file, folder for large results, size limit of results that go through the pipe, folder that holds the
-agent's cloudpickle (used where the interpreter has none), process id of the agent, control pipe.
+agent's cloudpickle (used where the interpreter has none), control pipe.
 """
 
 import sys
@@ -26,7 +26,7 @@ def _register(name: str, parent: str) -> None:
 
 
 def _start(arguments: list[str]) -> None:
-    counter, results, inline_bytes, cloudpickle_home, parent, control = arguments
+    counter, results, inline_bytes, cloudpickle_home, control = arguments
     here = dirname(abspath(__file__))  # noqa: PTH100, PTH120
     _register("fallow", dirname(dirname(here)))  # noqa: PTH120
     if PathFinder.find_spec("cloudpickle") is None:
@@ -36,7 +36,7 @@ def _start(arguments: list[str]) -> None:
     del sys.argv[1:]
     from fallow.slot.main import run
 
-    run(counter, results, int(inline_bytes), int(parent), control)
+    run(counter, results, int(inline_bytes), control)
 
 
 _start(sys.argv[1:])

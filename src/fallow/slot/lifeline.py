@@ -31,7 +31,7 @@ def open_control(argument: str) -> int:
 
 
 def hold(control: int, parent: int, on_cut: Callable[[int], None]) -> None:
-    """Start watching. parent: the agent's process id. on_cut: called, in the thread, with the number of a run."""
+    """Start watching. parent: the process that started this one. on_cut: called, in the thread, with the number of a run."""
     threading.Thread(target=_watch, args=(control, parent, on_cut), name="fallow-lifeline", daemon=True).start()
 
 

@@ -22,6 +22,7 @@ from fallow.slot.jobs import Page, Refs, SlotJob, read_head
 from fallow.slot.output import Output
 from fallow.slot.pipeline import Pipeline
 from fallow.slot.protocol import (
+    CONTAINED,
     COUNTER_BYTES,
     DONE,
     FORGET,
@@ -41,8 +42,13 @@ from fallow.slot.turn import Turn
 READ_BYTES = 1 << 16
 
 
-def run(counter_path: str, results_folder: str, inline_bytes: int, parent: int, control: str) -> None:
+def run(counter_path: str, results_folder: str, inline_bytes: int, control: str) -> None:
     """Be a slot until the agent closes the pipe."""
+    if control.startswith(CONTAINED):
+        from fallow.slot import contained
+
+        control = contained.enter(control.removeprefix(CONTAINED))
+    parent = os.getppid()  # the agent, or what its sandbox put in between
     inward, outward = _take_pipes()
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the agent's terminal is the agent's business
@@ -117,7 +123,7 @@ class Slot:
         if kind == LOAD:
             head = read_head(body, c)
             self._refs.know(head[-1])
-            self._jobs[key] = SlotJob(head, bytes(body[c:]))
+            self._jobs[key] = SlotJob(head, bytes(body[c:]), self._results_folder)
         elif kind == PAGE:
             path, kept, known = read_head(body, c) if c else (None, None, None)
             if known:
@@ -181,6 +187,8 @@ class Slot:
         if stop == batch.start:
             return True
         kept = batch.kept_ranges(stop, pipeline)
+        if job.runner is not None:
+            batch.files += job.runner.take_files()
         encode = _encode_json if job.codec == "json" else pages.encode_list
         pieces: Sequence[pages.Piece] = ()
         if batch.values:
