@@ -82,13 +82,14 @@ def _local_files() -> dict[str, dict[str, Path]]:
 
 
 @cache
-def _is_local_cached(path: str) -> bool:
+def is_local_file(path: str) -> bool:
+    """Whether a module's file is of the user's own sources, rather than installed."""
     return _is_local(path)
 
 
 def _file_of(module: ModuleType) -> str | None:
     path = getattr(module, "__file__", None)
-    return path if isinstance(path, str) and _is_local_cached(path) else None
+    return path if isinstance(path, str) and is_local_file(path) else None
 
 
 def _add_folder(files: dict[str, Path], folder: Path, inner: str) -> None:

@@ -1,0 +1,245 @@
+"""From an environment as named to its lock: exact versions and hashes, worked out by uv, once per client.
+
+The lock names no index: each node takes the packages from wherever it gets packages from, and the hashes make sure that they
+are these.
+"""
+
+import asyncio
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import blake3
+
+from fallow.client.environments import Environment
+from fallow.model.environment import EnvironmentLock, LockedPackage, LockedWheel, check_lock, encode_lock
+from fallow.model.errors import BadRequest
+from fallow.model.ids import Digest
+from fallow.packages.uv import MISSING, find_uv, uv_environment
+
+RESOLVE_TIMEOUT_S = 600.0
+ERROR_CHARS = 8_000
+"""What is kept of uv's explanation."""
+MAX_WHEEL_BYTES = 1 << 30
+_EPOCH = "315532800"
+"""The earliest time that a zip can hold: equal sources give equal wheels."""
+_SKIPPED = {"__pycache__", "build", "dist", "node_modules"}
+_LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*(.*))?")
+_FROM_FILE = re.compile(r"[A-Za-z0-9._-]+\s*@\s*(file:\S+)")
+_EXTRAS = re.compile(r"(.*?)(\[[\w.,\s-]*\])?")
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A lock with what travels beside it."""
+
+    digest: Digest
+    data: bytes
+    wheels: Mapping[Digest, bytes]
+    modules: frozenset[str]
+    """Top-level modules of the wheels: their sources need not travel another time."""
+
+
+class Locker:
+    """Locks environments. Asked again, it answers at once, unless files that it has read have changed."""
+
+    def __init__(self) -> None:
+        self._locked: dict[tuple[object, ...], asyncio.Future[Locked]] = {}
+        self._wheels: dict[Path, tuple[tuple[object, ...], str, bytes]] = {}
+
+    async def lock(self, environment: Environment) -> Locked:
+        """Return the lock. Raises BadRequest: it can't be resolved, a project can't be built, there is no uv."""
+        key = (environment, *(_stamp(path) for path in (*environment.files, *map(_path_of, _local(environment)))))
+        found = self._locked.get(key)
+        if found is None:
+            found = self._locked[key] = asyncio.ensure_future(self._lock(environment))
+        try:
+            return await asyncio.shield(found)
+        except BaseException:
+            if found.done():
+                self._locked.pop(key, None)  # another time it may work
+            raise
+
+    async def _lock(self, environment: Environment) -> Locked:
+        python = environment.python or f"{sys.version_info.major}.{sys.version_info.minor}"
+        if environment.builder != "uv":
+            lock = EnvironmentLock(python=python, builder=environment.builder, text=environment.text)
+            return _locked(lock, {}, frozenset())
+        uv = find_uv()
+        if uv is None:
+            raise BadRequest(MISSING)
+        with tempfile.TemporaryDirectory(prefix="fallow-lock-") as name:
+            folder = Path(name)
+            lines = [each for each in environment.packages if not _is_path(each)]
+            wheels: dict[str, tuple[str, bytes]] = {}
+            for each in _local(environment):
+                filename, data = await self._wheel(uv, each)
+                place = folder / f"wheel-{len(wheels)}" / filename
+                place.parent.mkdir()
+                place.write_bytes(data)
+                wheels[place.as_uri()] = (filename, data)
+                lines.append(f"{filename.partition('-')[0]}{_extras_of(each)} @ {place.as_uri()}")
+            (folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines))
+            (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in environment.constraints))
+            command = [
+                uv,
+                "pip",
+                "compile",
+                "--quiet",
+                "--universal",
+                "--python",
+                sys.executable,
+                "--python-version",
+                python,
+            ]
+            command += [
+                "--generate-hashes",
+                "--no-annotate",
+                "--no-header",
+                "--no-emit-index-url",
+                "--no-emit-find-links",
+            ]
+            command += ["--strip-extras", "--only-binary", ":all:", "--constraints", "constraints.txt"]
+            command += ["requirements.in", *map(str, environment.files)]
+            code, text, problem = await _run(command, folder)
+        if code:
+            raise BadRequest(f"the environment can't be resolved:\n{problem.replace(name + os.sep, '')}")
+        return _read(text, python, wheels)
+
+    async def _wheel(self, uv: str, requirement: str) -> tuple[str, bytes]:
+        """Return name and bytes of a wheel: a file, or built from a project's folder."""
+        path = _path_of(requirement)
+        if path.suffix == ".whl":
+            return path.name, _read_wheel(path)
+        stamp = _stamp(path)
+        found = self._wheels.get(path)
+        if found is None or found[0] != stamp:
+            with tempfile.TemporaryDirectory(prefix="fallow-wheel-") as name:
+                # By way of an archive of the sources: setuptools puts files that were deleted long ago into wheels else.
+                command = [uv, "build", "--python", sys.executable, "--out-dir", name, str(path)]
+                code, _, problem = await _run(command, path, {"SOURCE_DATE_EPOCH": _EPOCH})
+                made = sorted(Path(name).glob("*.whl"))
+                if code or not made:
+                    raise BadRequest(f"the project {path} can't be built:\n{problem}")
+                found = self._wheels[path] = (stamp, made[0].name, _read_wheel(made[0]))
+        return found[1], found[2]
+
+
+def _read(text: str, python: str, wheels: Mapping[str, tuple[str, bytes]]) -> Locked:
+    """Read what uv has put out."""
+    packages, used = [], []
+    for line in text.replace("\\\n", " ").splitlines():
+        requirement, *hashes = line.split("--hash=")
+        requirement = requirement.strip()
+        if not requirement or requirement.startswith(("#", "-")):
+            continue
+        own = _FROM_FILE.match(requirement)
+        if own is not None and own[1] in wheels:
+            used.append(wheels[own[1]])
+            continue
+        match = _LOCKED.fullmatch(requirement)
+        if match is None:
+            raise BadRequest(f"{requirement!r} does not come from a package index, so that nodes could not get it")
+        sha256 = tuple(each.strip().removeprefix("sha256:") for each in hashes)
+        packages.append(LockedPackage(match[1], match[2], sha256, (match[3] or "").strip()))
+    blobs = {Digest(blake3.blake3(data).hexdigest()): (filename, data) for filename, data in used}
+    lock = EnvironmentLock(
+        python=python,
+        packages=tuple(packages),
+        wheels=tuple(
+            LockedWheel(filename, digest, hashlib.sha256(data).hexdigest())
+            for digest, (filename, data) in blobs.items()
+        ),
+    )
+    modules = frozenset(name for filename, data in used for name in _modules_of(data))
+    return _locked(lock, {digest: data for digest, (_, data) in blobs.items()}, modules)
+
+
+def _locked(lock: EnvironmentLock, wheels: Mapping[Digest, bytes], modules: frozenset[str]) -> Locked:
+    check_lock(lock)
+    data = encode_lock(lock)
+    return Locked(Digest(blake3.blake3(data).hexdigest()), data, wheels, modules)
+
+
+async def _run(command: Sequence[str], folder: Path, more: Mapping[str, str] = {}) -> tuple[int, str, str]:
+    """Run uv; return its exit code, its output and its explanation."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
+        env={**uv_environment(), **more},
+    )
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            output, problem = await process.communicate()
+    except TimeoutError as error:
+        raise BadRequest(f"{' '.join(command[1:3])} took over {RESOLVE_TIMEOUT_S:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, output.decode(), problem.decode("utf-8", "replace").strip()[-ERROR_CHARS:]
+
+
+def _is_path(requirement: str) -> bool:
+    return requirement.startswith((".", "/", "~")) or (os.name == "nt" and requirement[1:3] in {":\\", ":/"})
+
+
+def _local(environment: Environment) -> list[str]:
+    return [each for each in environment.packages if _is_path(each)]
+
+
+def _path_of(requirement: str) -> Path:
+    match = _EXTRAS.fullmatch(requirement)
+    assert match is not None
+    path = Path(match[1]).expanduser().absolute()
+    if not path.exists():
+        raise BadRequest(f"packages: there is no {match[1]}")
+    if path.is_file() and path.suffix != ".whl":
+        raise BadRequest(f"packages: {match[1]} is not a wheel or the folder of a project")
+    return path
+
+
+def _extras_of(requirement: str) -> str:
+    match = _EXTRAS.fullmatch(requirement)
+    return (match[2] or "") if match is not None else ""
+
+
+def _stamp(path: Path) -> tuple[object, ...]:
+    """Return what changes when a file does, or one of a project's folder."""
+    if path.is_file():
+        status = path.stat()
+        return (path, status.st_mtime_ns, status.st_size)
+    out: list[object] = [path]
+    for parent, folders, files in os.walk(path):
+        kept = [
+            name for name in folders if name not in _SKIPPED and not name.startswith(".") and "egg-info" not in name
+        ]
+        folders[:] = sorted(name for name in kept if not Path(parent, name, "pyvenv.cfg").exists())
+        for name in sorted(files):
+            status = Path(parent, name).lstat()
+            out.append((parent, name, status.st_mtime_ns, status.st_size))
+    return tuple(out)
+
+
+def _read_wheel(path: Path) -> bytes:
+    if path.stat().st_size > MAX_WHEEL_BYTES:
+        raise BadRequest(f"{path.name} is over the limit of {MAX_WHEEL_BYTES >> 20} MiB for wheels that travel")
+    if not zipfile.is_zipfile(path):
+        raise BadRequest(f"{path} is not a wheel")
+    return path.read_bytes()
+
+
+def _modules_of(wheel: bytes) -> set[str]:
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        tops = {name.partition("/")[0] for name in archive.namelist()}
+    return {name.partition(".")[0] for name in tops if not name.endswith((".dist-info", ".data"))}

@@ -1,0 +1,1 @@
+"""Ways to build environments (`fallow.node.builder`)."""

@@ -1,0 +1,172 @@
+"""The node's environments: each is built once, shared by all jobs that name it, and removed when others need its room.
+
+Which environments there are is told by their marker files, which are written last: whatever a crash has left half-made has
+none, and is removed at the next start.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from fallow.model.environment import decode_lock
+from fallow.model.errors import BadRequest, EnvironmentFailed
+from fallow.model.ids import Digest
+from fallow.node.builder import Builder
+from fallow.node.off_loop import OffLoop
+
+BUILDS_AT_A_TIME = 2
+FAILED_FOR_S = 60.0
+"""How long an environment that could not be built is not tried again: tasks that are retried hear of it at once."""
+MARKER = "environment.json"
+
+_log = structlog.get_logger("fallow.node")
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """What says that an environment is whole."""
+
+    digest: Digest
+    python: str
+    size_bytes: int
+
+
+class Environments:
+    """Folders under `folder`, found by the digest of their lock."""
+
+    def __init__(self, folder: Path, limit_bytes: int, builders: Mapping[str, Builder], off_loop: OffLoop) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._builders = builders
+        self._off_loop = off_loop
+        self._whole: dict[Digest, tuple[Path, Marker]] = {}
+        self._builds: dict[Digest, asyncio.Task[str]] = {}
+        self._failed: dict[Digest, tuple[float, str]] = {}
+        self._turns = asyncio.Semaphore(BUILDS_AT_A_TIME)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def obstacle(self) -> str | None:
+        """Return why no environment can be built here; None if some can."""
+        reasons = [builder.obstacle() for builder in self._builders.values()]
+        return None if None in reasons else "; ".join(reason for reason in reasons if reason)
+
+    def open(self) -> None:
+        """Find what is there from earlier, least recently used first, and remove what is not whole."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        found = []
+        for path in self._folder.glob("env-*"):
+            try:
+                marker = msgspec.json.decode((path / MARKER).read_bytes(), type=Marker)
+                found.append(((path / MARKER).stat().st_mtime, path, marker))
+            except (OSError, msgspec.MsgspecError):
+                shutil.rmtree(path, ignore_errors=True)
+        self._whole = {marker.digest: (path, marker) for _, path, marker in sorted(found, key=lambda each: each[0])}
+
+    def close(self) -> None:
+        """End what is being built."""
+        for task in (*self._builds.values(), *self._tasks):
+            task.cancel()
+
+    async def python_of(self, digest: Digest, lock: Path, wheels: Mapping[Digest, Path]) -> str:
+        """Return the interpreter of an environment, once it is built: as many may ask as like to.
+
+        lock: the file of the lock; wheels: those of its wheels' blobs. Raises EnvironmentFailed, with the build's log.
+        """
+        found = self._whole.get(digest)
+        if found is not None:
+            path, marker = found
+            if Path(marker.python).exists():
+                self._whole[digest] = self._whole.pop(digest)  # the latest used
+                with contextlib.suppress(OSError):
+                    os.utime(path / MARKER)
+                return marker.python
+            self._remove(digest)  # the interpreter that it is made from is gone
+        at, reason = self._failed.get(digest, (0.0, ""))
+        if reason and time.monotonic() - at < FAILED_FOR_S:
+            raise EnvironmentFailed(reason)
+        build = self._builds.get(digest)
+        if build is None:
+            build = self._builds[digest] = asyncio.get_running_loop().create_task(self._build(digest, lock, wheels))
+            build.add_done_callback(lambda done: self._ended(digest, done))
+        return await asyncio.shield(build)
+
+    def trim(self, is_needed: Callable[[Digest], bool]) -> None:
+        """Remove least recently used environments over the limit, except those that are needed now."""
+        held = sum(marker.size_bytes for _, marker in self._whole.values())
+        for digest, (_, marker) in list(self._whole.items()):
+            if held <= self._limit_bytes:
+                return
+            if not is_needed(digest):
+                held -= marker.size_bytes
+                self._remove(digest)
+
+    # --- building ---
+
+    async def _build(self, digest: Digest, lock_file: Path, wheels: Mapping[Digest, Path]) -> str:
+        async with self._turns:
+            try:
+                lock = decode_lock(lock_file.read_bytes())
+                builder = self._builders.get(lock.builder)
+                if builder is None:
+                    raise EnvironmentFailed(f"this node has no builder {lock.builder!r}")
+                folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=f"env-{digest[:12]}-"))
+            except (OSError, BadRequest) as error:
+                raise EnvironmentFailed(str(error)) from error
+            began = time.monotonic()
+            try:
+                python = str(await builder.build(lock, wheels, folder))
+                marker = await self._off_loop(lambda: _finish(folder, digest, python))
+            except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise EnvironmentFailed(f"the node can't store it: {error}") from error
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        self._whole[digest] = (folder, marker)
+        _log.info(
+            "environment built", digest=digest, seconds=round(time.monotonic() - began, 1), bytes=marker.size_bytes
+        )
+        return python
+
+    def _ended(self, digest: Digest, build: asyncio.Task[str]) -> None:
+        self._builds.pop(digest, None)
+        error = None if build.cancelled() else build.exception()  # asked for, also when nobody waits any more
+        if isinstance(error, EnvironmentFailed):
+            _log.warning("an environment can't be built", digest=digest, log=str(error)[-500:])
+            self._failed[digest] = (time.monotonic(), str(error))
+            while len(self._failed) > MAX_FAILED:
+                del self._failed[next(iter(self._failed))]
+
+    def _remove(self, digest: Digest) -> None:
+        folder, _ = self._whole.pop(digest)
+        (folder / MARKER).unlink(missing_ok=True)  # first: what is left of it is not whole
+        _log.info("environment removed", digest=digest)
+
+        async def remove() -> None:
+            await self._off_loop(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+        task = asyncio.get_running_loop().create_task(remove())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+MAX_FAILED = 1000
+
+
+def _finish(folder: Path, digest: Digest, python: str) -> Marker:
+    """Say that an environment is whole, when all of it is on the disk."""
+    size = sum(path.lstat().st_size for path in folder.rglob("*"))
+    marker = Marker(digest, python, size)
+    if hasattr(os, "sync"):
+        os.sync()  # thousands of files: one call, rather than one for each
+    partial = folder / f"{MARKER}.partial"
+    partial.write_bytes(msgspec.json.encode(marker))
+    partial.replace(folder / MARKER)
+    return marker
