@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fallow.client.aio import AsyncGrid, AsyncJob
+    from fallow.client.environments import Environment
     from fallow.client.executor import GridExecutor
     from fallow.client.future import Future
     from fallow.client.grid import Grid
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         BadRequest,
         Closed,
         Denied,
+        EnvironmentFailed,
         FallowError,
         Forbidden,
         HubFull,
@@ -30,12 +32,14 @@ if TYPE_CHECKING:
         JobNotFound,
         NotFound,
         PicklingFailed,
+        ProgramFailed,
         StateError,
         StateInUse,
         StateTooNew,
         TaskCrashed,
         TaskFailed,
         TaskLostNodes,
+        TaskOverLimit,
         TaskTimeout,
         TooLarge,
         Unavailable,
@@ -46,24 +50,27 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "fallow.client.aio": ("AsyncGrid", "AsyncJob"),
+    "fallow.client.environments": ("Environment",),
     "fallow.client.executor": ("GridExecutor",),
     "fallow.client.future": ("Future",),
     "fallow.client.grid": ("Grid",),
     "fallow.client.job": ("Job",),
     "fallow.slot.refs": ("Ref",),
     "fallow.model.errors": (
-        "BadRequest", "Closed", "Denied", "FallowError", "Forbidden", "HubFull", "InputEnded", "JobCancelled",
-        "JobExists", "JobNotFound", "NotFound", "PicklingFailed", "StateError", "StateInUse", "StateTooNew",
-        "TaskCrashed", "TaskFailed", "TaskLostNodes", "TaskTimeout", "TooLarge", "Unavailable",
+        "BadRequest", "Closed", "Denied", "EnvironmentFailed", "FallowError", "Forbidden", "HubFull", "InputEnded",
+        "JobCancelled", "JobExists", "JobNotFound", "NotFound", "PicklingFailed", "ProgramFailed", "StateError",
+        "StateInUse", "StateTooNew", "TaskCrashed", "TaskFailed", "TaskLostNodes", "TaskOverLimit", "TaskTimeout",
+        "TooLarge", "Unavailable",
     ),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "FallowError", "Forbidden", "Future", "Grid",
-    "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists", "JobNotFound", "NotFound",
-    "PicklingFailed", "Ref", "StateError", "StateInUse", "StateTooNew", "TaskCrashed", "TaskFailed", "TaskLostNodes",
-    "TaskTimeout", "TooLarge", "Unavailable", "__version__",
+    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "Environment", "EnvironmentFailed", "FallowError",
+    "Forbidden", "Future", "Grid", "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists",
+    "JobNotFound", "NotFound", "PicklingFailed", "ProgramFailed", "Ref", "StateError", "StateInUse", "StateTooNew",
+    "TaskCrashed", "TaskFailed", "TaskLostNodes", "TaskOverLimit", "TaskTimeout", "TooLarge", "Unavailable",
+    "__version__",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import blake3
+import msgspec
 
 from fallow.client.engine import Engine
 from fallow.client.options import Options, parse_options
@@ -18,7 +19,7 @@ from fallow.client.session import ClientSession
 from fallow.client.sources import LocalSources
 from fallow.model.errors import PicklingFailed
 from fallow.model.ids import Digest, JobId, uuid7
-from fallow.model.job import StageKind
+from fallow.model.job import JobSpec, StageKind
 from fallow.slot import pages, refs
 from fallow.slot.pages import Piece
 from fallow.slot.pickling import dumps
@@ -96,12 +97,17 @@ class GridCore:
     def digests(names: Sequence[str]) -> tuple[Digest, ...]:
         return tuple(map(Digest, names))
 
-    async def keep_sources(self) -> dict[str, Digest]:
-        """Make the hub keep the archives of the local modules that are loaded now; return their digests by name."""
+    async def keep_blobs(self, spec: JobSpec, function: bytes, options: Options) -> JobSpec:
+        """Make the hub keep what the job's tasks need: the function, archives of the local modules that are loaded now, the
+        environment; return the spec that names it all.
+        """
         archives = self._sources.archives()
-        for digest, data in archives.values():
-            await self.session.blobs.keep(digest, data)
-        return {name: digest for name, (digest, _) in archives.items()}
+        environment = None if options.environment is None else self.digest(options.environment)
+        for digest, data in (*archives.values(), (spec.function, function), (environment, options.environment)):
+            if digest is not None and data is not None:
+                await self.session.blobs.keep(digest, data)
+        sources = {name: digest for name, (digest, _) in archives.items()}
+        return msgspec.structs.replace(spec, sources=sources, environment=environment)
 
     # --- blobs ---
 

@@ -2,13 +2,26 @@
 
 import pickle
 
-from fallow.model.errors import FallowError, JobCancelled, TaskCrashed, TaskFailed, TaskLostNodes, TaskTimeout
+from fallow.model.errors import (
+    EnvironmentFailed,
+    FallowError,
+    JobCancelled,
+    ProgramFailed,
+    TaskCrashed,
+    TaskFailed,
+    TaskLostNodes,
+    TaskOverLimit,
+    TaskTimeout,
+)
 from fallow.model.failure import Failure
 
 _BY_KIND: dict[str, type[FallowError]] = {
     "crashed": TaskCrashed,
     "timeout": TaskTimeout,
     "lost_nodes": TaskLostNodes,
+    "limit": TaskOverLimit,
+    "environment": EnvironmentFailed,
+    "program": ProgramFailed,
     "cancelled": JobCancelled,
 }
 

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from fallow.client.inputs import Page, cut, known_length
 from fallow.client.job_state import JobState
 from fallow.client.options import Options
@@ -94,9 +92,7 @@ async def start_job(
     """Send the job to the hub; for a named one, return what the hub says of it."""
     session = core.session
     try:
-        sources = await core.keep_sources()
-        await session.blobs.keep(spec.function, function)
-        spec = msgspec.structs.replace(spec, sources=sources)
+        spec = await core.keep_blobs(spec, function, options)
         feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted)
         session.create_job(feed)
         if options.name is not None:

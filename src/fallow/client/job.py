@@ -182,13 +182,8 @@ class Job(Generic[T]):
             name=self._options.name,
             session=self._core.session.id,
             refs=self._refs,
-            requirements=self._options.requirements,
-            priority=self._options.priority,
-            retries=self._options.retries,
-            max_retries=self._options.max_retries,
-            timeout_s=self._options.timeout_s,
-            speculate=self._options.speculate,
             created_at=time.time(),
+            **self._options.of_spec(),
         )
         state = self._state
         if self._options.name is not None:

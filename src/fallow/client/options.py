@@ -6,8 +6,10 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from fallow.model.containment import Containment, check_containment, parse_limits
 from fallow.model.errors import BadRequest
 from fallow.model.job import MAX_PRIORITY
+from fallow.model.levels import Level, parse_level, strongest
 from fallow.model.requirements import Requirements, parse_requirements
 
 MAX_RETRIES = 1_000_000
@@ -26,6 +28,10 @@ class OptionDict(TypedDict, total=False):
     name: str | None
     if_exists: str
     speculate: bool
+    sandbox: str | None
+    network: bool | None
+    limits: Mapping[str, Any] | None
+    container: str | None
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +45,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     if_exists: str = "error"
     speculate: bool = True
+    containment: Containment = Containment()
+    environment: bytes | None = None
+    """The lock of the environment that the tasks run in."""
+
+    def of_spec(self) -> dict[str, Any]:
+        """Return what goes into a job's spec as it is."""
+        fields = ("requirements", "priority", "retries", "max_retries", "timeout_s", "speculate", "containment")
+        return {field: getattr(self, field) for field in fields}
 
 
 def parse_options(given: Mapping[str, Any]) -> Options:
@@ -56,8 +70,13 @@ def parse_options(given: Mapping[str, Any]) -> Options:
     if_exists = given.get("if_exists", "error")
     if if_exists not in {"error", "attach", "replace"}:
         raise BadRequest(f'if_exists={if_exists!r} is not "error", "attach" or "replace"')
+    requirements = parse_requirements(given.get("requires"), PYTHON)
+    containment = _containment(given)
+    level = _level(given, containment)
+    if level is not None:
+        requirements = msgspec.structs.replace(requirements, sandbox=level)
     return Options(
-        requirements=parse_requirements(given.get("requires"), PYTHON),
+        requirements=requirements,
         priority=_whole("priority", given.get("priority", 0), -MAX_PRIORITY, MAX_PRIORITY),
         retries=_whole("retries", given.get("retries", 0), 0, MAX_RETRIES),
         max_retries=_whole("max_retries", given.get("max_retries", 3), 0, MAX_RETRIES),
@@ -65,7 +84,32 @@ def parse_options(given: Mapping[str, Any]) -> Options:
         name=name,
         if_exists=if_exists,
         speculate=bool(given.get("speculate", True)),
+        containment=containment,
     )
+
+
+def _containment(given: Mapping[str, Any]) -> Containment:
+    network, image = given.get("network"), given.get("container")
+    if network is not None and not isinstance(network, bool):
+        raise BadRequest(f"network={network!r:.80} is not True or False")
+    if image is not None and not isinstance(image, str):
+        raise BadRequest(f"container={image!r:.80} is not the name of an image")
+    containment = Containment(network=network, limits=parse_limits(given.get("limits")), image=image)
+    check_containment(containment)
+    return containment
+
+
+def _level(given: Mapping[str, Any], containment: Containment) -> Level | None:
+    """Return the weakest sandbox that does what is asked for."""
+    sandbox = given.get("sandbox")
+    level = None if sandbox is None else parse_level(sandbox)
+    if containment.wants_image:
+        if level not in {None, "container"}:
+            raise BadRequest(f'sandbox={level!r} with a container image: leave it out, or say "container"')
+        return "container"
+    if containment.network is False:  # nothing weaker can keep a task from it
+        return strongest([level or "bubblewrap", "bubblewrap"])
+    return level
 
 
 def _is_number(value: object) -> bool:

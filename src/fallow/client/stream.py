@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from fallow.client.future import Future
 from fallow.client.inputs import UNPICKLED, check_refs
 from fallow.client.options import Options
@@ -196,22 +194,15 @@ class Stream:
             inputs=Pages(),
             session=core.session.id,
             refs=self._refs,
-            requirements=options.requirements,
-            priority=options.priority,
-            retries=options.retries,
-            max_retries=options.max_retries,
-            timeout_s=options.timeout_s,
-            speculate=options.speculate,
             created_at=time.time(),
+            **options.of_spec(),
         )
         self._feed = JobFeed(spec, "error", self._on_progress, self.on_error, self._on_accepted)
         try:
-            sources = await core.keep_sources()
-            await core.session.blobs.keep(spec.function, self._function)
+            self._feed.spec = await core.keep_blobs(spec, self._function, options)
         except FallowError as error:
             self.on_error(error)
             return
-        self._feed.spec = msgspec.structs.replace(spec, sources=sources)
         core.session.create_job(self._feed)
         core.session.add_reader(self)
         self._is_ready = True

@@ -19,7 +19,10 @@ FallowError
 └── TaskFailed            a task came to no result of its own
     ├── TaskCrashed       its slot died: signal or exit code
     ├── TaskTimeout       over its `timeout=`
-    └── TaskLostNodes     every node that ran it was lost
+    ├── TaskOverLimit     over one of its `limits=`
+    ├── TaskLostNodes     every node that ran it was lost
+    ├── EnvironmentFailed nodes could not give it the environment, sandbox or image that it asks for
+    └── ProgramFailed     a program said that its input is at fault, or did not put out what it should
 """
 
 from typing import ClassVar
@@ -158,6 +161,24 @@ class TaskTimeout(TaskFailed, TimeoutError):
     """The task ran longer than its timeout."""
 
     code = "task_timeout"
+
+
+class TaskOverLimit(TaskFailed, MemoryError):
+    """The task went over one of its limits."""
+
+    code = "task_over_limit"
+
+
+class EnvironmentFailed(TaskFailed):
+    """The task's environment, sandbox or image could not be had."""
+
+    code = "environment_failed"
+
+
+class ProgramFailed(TaskFailed):
+    """The program failed on this input."""
+
+    code = "program_failed"
 
 
 class TaskLostNodes(TaskFailed):

@@ -11,8 +11,9 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     index: int
     kind: str
-    """"raised" (the function raised), "crashed" (its slot died), "timeout", "lost_nodes", "cancelled" or "input" (the
-    parent's task of the same index failed)."""
+    """"raised" (the function raised), "crashed" (its slot died), "timeout", "limit" (over one of its limits), "lost_nodes",
+    "environment" (its node could not give it what it asks for), "program" (it said that its input is at fault), "cancelled" or
+    "input" (the parent's task of the same index failed)."""
     type_name: str = ""
     """Qualified name of the exception's class, such as "ValueError"."""
     message: str = ""

@@ -35,7 +35,7 @@ def task_broke(books: Books, lease: LeaseState, failure: Failure) -> None:
     job, node = lease.job, lease.node
     trouble = job.trouble(failure.index)
     lease.moved_mono = books.now
-    if failure.kind == "timeout":
+    if failure.kind in {"timeout", "limit"}:
         trouble.raised += 1
         is_final = trouble.raised > job.spec.retries
     else:
@@ -54,13 +54,13 @@ def task_broke(books: Books, lease: LeaseState, failure: Failure) -> None:
 
 def _crash_record(failure: Failure, trouble: Trouble) -> Failure:
     """Complete the record of a crash with what is known over all attempts, in words."""
-    how = "its process died"
+    how = "its process died" if failure.kind == "crashed" else failure.kind
     if failure.signal:
         how += f" of {failure.signal}"
     elif failure.exit_code is not None:
         how += f" with exit code {failure.exit_code}"
     parts = [failure.message or how]
-    if failure.message and how != "its process died" and (failure.signal or "exit code") not in failure.message:
+    if failure.message and how not in {"its process died", failure.kind} and (failure.signal or "exit code") not in failure.message:
         parts.append(how)
     if failure.peak_memory_bytes:
         parts.append(f"peak memory {format_size(failure.peak_memory_bytes)}")
@@ -69,7 +69,7 @@ def _crash_record(failure: Failure, trouble: Trouble) -> Failure:
         parts.append(f"last output:\n{failure.output}")
     return Failure(
         index=failure.index,
-        kind="crashed",
+        kind=failure.kind,
         type_name=failure.type_name,
         message="; ".join(parts),
         traceback=failure.traceback,

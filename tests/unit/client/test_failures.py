@@ -2,7 +2,16 @@
 
 import pytest
 
-from fallow import JobCancelled, TaskCrashed, TaskFailed, TaskLostNodes, TaskTimeout
+from fallow import (
+    EnvironmentFailed,
+    JobCancelled,
+    ProgramFailed,
+    TaskCrashed,
+    TaskFailed,
+    TaskLostNodes,
+    TaskOverLimit,
+    TaskTimeout,
+)
 from fallow.client.failures import exception_of
 from fallow.model.failure import Failure
 
@@ -12,6 +21,9 @@ from fallow.model.failure import Failure
     [
         ("crashed", TaskCrashed),
         ("timeout", TaskTimeout),
+        ("limit", TaskOverLimit),
+        ("environment", EnvironmentFailed),
+        ("program", ProgramFailed),
         ("lost_nodes", TaskLostNodes),
         ("cancelled", JobCancelled),
         ("raised", TaskFailed),

@@ -13,10 +13,10 @@ GOAL_MS = 150
 FAR_OFF = 4
 
 PUBLIC = {
-    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "FallowError", "Forbidden", "Future", "Grid",
-    "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists", "JobNotFound", "NotFound",
-    "PicklingFailed", "Ref", "StateError", "StateInUse", "StateTooNew", "TaskCrashed", "TaskFailed", "TaskLostNodes",
-    "TaskTimeout", "TooLarge", "Unavailable", "__version__",
+    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "EnvironmentFailed", "FallowError", "Forbidden",
+    "Future", "Grid", "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists", "JobNotFound",
+    "NotFound", "PicklingFailed", "ProgramFailed", "Ref", "StateError", "StateInUse", "StateTooNew", "TaskCrashed",
+    "TaskFailed", "TaskLostNodes", "TaskOverLimit", "TaskTimeout", "TooLarge", "Unavailable", "__version__",
 }  # fmt: skip
 """The public face. Whoever changes it changes this too, and writes a changelog fragment."""
 
