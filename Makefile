@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTHON ?=
 ARGS ?=
+WORKERS ?= 3
 QUICK ?=
 PEERS ?=
 WORKLOADS ?=
@@ -16,7 +17,7 @@ WORKLOADS ?=
 
 help:
 	@echo "make demo          watch a hub and two nodes compute Pi and lose a node (under a minute on two idle cores)"
-	@echo "make test          run the tests                     ARGS=\"-k name -m 'not slow'\""
+	@echo "make test          run all tests, in 3 processes     WORKERS=2, or some in one: ARGS=\"-k name -m 'not slow'\""
 	@echo "make lint          check style, types and the arrows between folders"
 	@echo "make bench         measure, side by side with peers  QUICK=1 for two minutes, PEERS=\"dask ray\" for some"
 	@echo "make guard         check the few speeds that must not get far worse (under 40 s)"
@@ -28,8 +29,9 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/fallow demo $(ARGS)
 
+# More processes than two cores: tests wait for other processes more than they compute.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(WORKERS) --dist worksteal --durations 10)
 
 lint: lint-rules lint-format lint-types lint-arrows
 

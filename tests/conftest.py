@@ -1,4 +1,7 @@
-"""The rule for tests that need a service: skipped where it is missing, failed where FALLOW_REQUIRE_SERVICES=1."""
+"""Rules for all tests.
+
+One that needs a service is skipped where it is missing, failed where FALLOW_REQUIRE_SERVICES=1. Long ones begin first.
+"""
 
 import os
 import shutil
@@ -20,6 +23,23 @@ def _has_strace():
 
 
 SERVICES = {"postgresql": _has_postgresql, "chromium": _has_chromium, "strace": _has_strace}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Put the long tests first: with several processes, first in the share of each (pytest-xdist cuts the list evenly)."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    left = len(items)
+    items.clear()
+    for number in range(workers):
+        share = left // (workers - number)
+        left -= share
+        first = long[number::workers]
+        more = max(0, share - len(first))
+        items += first + others[:more]
+        del others[:more]
+    items += others
 
 
 def pytest_runtest_setup(item):

@@ -86,7 +86,11 @@ class RealGrid:
 
     def api(self, path: str, method: str = "GET", token: str = ADMIN, **more: Any) -> httpx.Response:
         return httpx.request(
-            method, f"{self.url}/api/v1/{path}", headers={"Authorization": f"Bearer {token}"}, timeout=DEADLINE_S, **more
+            method,
+            f"{self.url}/api/v1/{path}",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=DEADLINE_S,
+            **more,
         )
 
     def client(self) -> Grid:
