@@ -10,11 +10,11 @@ from fallow.model.changes import LogEntry
 from fallow.model.failure import Failure
 from fallow.model.ids import Digest, JobId, LeaseId, NodeId, SessionId
 from fallow.model.job import JobInfo, JobProgress, JobSpec
-from fallow.model.lease import HeldLease, Lease, RunningTask
+from fallow.model.lease import HeldLease, Lease, RunningTask, TaskCheckpoint
 from fallow.model.node import NodeInfo
 from fallow.model.page import InputPage, ResultPage, StoredPage
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 # --- both directions: blobs ---------------------------------------------------------------------
 
@@ -28,6 +28,8 @@ class BlobOffer(msgspec.Struct, frozen=True, array_like=True, tag="bo"):
     """Where it lies, if both ends were shown to share a filesystem."""
     hold: bool = False
     """Count the sender's session as a holder (`grid.put`)."""
+    is_spare: bool = False
+    """Work goes on without it (a checkpoint): it must not take the room that is reserved for results."""
 
 
 class BlobWanted(msgspec.Struct, frozen=True, array_like=True, tag="bw"):
@@ -136,7 +138,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag="as"):
     """A question; answered by Answer or Refused with the same request number.
 
     what: "job" (argument: id or name → JobInfo), "jobs" (→ list of JobInfo), "nodes" (→ list of NodeView), "explain"
-    (job → list of phrases), "logs" (job → list of LogEntry).
+    (job → list of phrases), "logs" (job → list of LogEntry), "running" (job → list of RunningView).
     """
 
     request: int
@@ -288,6 +290,15 @@ class Beat(msgspec.Struct, frozen=True, array_like=True, tag="hb"):
     """Every lease that the node holds; the hub reclaims what it thinks the node has and is not here."""
 
 
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True, tag="cp"):
+    """What a running task has left to go on from, in a blob that the hub has kept. Answered by CheckpointKept."""
+
+    lease: LeaseId
+    job: JobId
+    index: int
+    digest: Digest
+
+
 class PageWanted(msgspec.Struct, frozen=True, array_like=True, tag="pw"):
     """Send me the input pages that overlap `[start, stop)` again."""
 
@@ -316,6 +327,8 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, tag="gr"):
     lease: Lease
     spec: JobSpec | None = None
     pages: tuple[InputPage, ...] = ()
+    checkpoints: tuple[TaskCheckpoint, ...] = ()
+    """Of those tasks of the lease that have one: what they go on from."""
 
 
 class PageSent(msgspec.Struct, frozen=True, array_like=True, tag="pg"):
@@ -350,6 +363,14 @@ class Acknowledged(msgspec.Struct, frozen=True, array_like=True, tag="ak"):
     number: int
 
 
+class CheckpointKept(msgspec.Struct, frozen=True, array_like=True, tag="ck"):
+    """This checkpoint is durable, or of no use: its task is settled, or another lease's by now."""
+
+    job: JobId
+    index: int
+    digest: Digest
+
+
 class Forget(msgspec.Struct, frozen=True, array_like=True, tag="fg"):
     """The job is over: drop its pages and function."""
 
@@ -363,7 +384,7 @@ ClientFrame = (
 """What a client may send."""
 
 NodeFrame = (
-    NodeHello | Presents | NodeChanged | Done | TaskBroke | Returned | Beat | PageWanted | SpecWanted | Printed
+    NodeHello | Presents | NodeChanged | Done | TaskBroke | Returned | Beat | Checkpoint | PageWanted | SpecWanted | Printed
     | SharesFiles | BlobOffer | BlobWanted | BlobChunk | BlobMissing
 )  # fmt: skip
 """What a node may send."""
@@ -375,7 +396,7 @@ ToClient = (
 """What a client may receive."""
 
 ToNode = (
-    Welcome | FilesShared | Grant | PageSent | SpecSent | Recall | Cancel | Acknowledged | Forget | Refused
+    Welcome | FilesShared | Grant | PageSent | SpecSent | Recall | Cancel | Acknowledged | CheckpointKept | Forget | Refused
     | BlobWanted | BlobChunk | BlobAt | BlobMissing | BlobKept
 )  # fmt: skip
 """What a node may receive."""

@@ -13,6 +13,8 @@ from fallow.model.requirements import Requirements, check_requirements
 MAX_PRIORITY = 1_000_000
 """Bound of |priority|, so that it fits every database and every sort."""
 
+MAX_CHECKPOINT_S = 1e7
+"""A third of a year."""
 MAX_NAME = 200
 MAX_STAGES = 100
 MAX_FUNCTION_NAME = 4_000
@@ -82,12 +84,18 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     speculate: bool = True
     """Whether a slow task may be run a second time elsewhere, the first result winning."""
+    checkpoint_s: float = 30.0
+    """How often, at most, what a task leaves in its checkpoint folder is sent to the hub."""
     created_at: float = 0.0
     """Unix time, seconds."""
 
     @property
     def reduces(self) -> bool:
         return self.stages[-1] == "reduce"
+
+    @property
+    def is_program(self) -> bool:
+        return self.stages == ("run",)
 
     @property
     def blobs(self) -> tuple[Digest, ...]:
@@ -127,6 +135,10 @@ def check_spec(spec: JobSpec) -> None:
         if not _is_hex(digest, 64):
             what = "function" if digest == spec.function else "blob"
             raise BadRequest(f"{what} {digest[:80]!r} is not a digest of 64 hex digits")
+    if not 0 < spec.checkpoint_s <= MAX_CHECKPOINT_S:
+        raise BadRequest(
+            f"checkpoint_s={spec.checkpoint_s} is not a number of seconds above 0 and up to {MAX_CHECKPOINT_S}"
+        )
     check_requirements(spec.requirements)
     check_containment(spec.containment)
 

@@ -5,7 +5,7 @@ raises for what nodes and clients send: what is stale, doubled or unknown has no
 lease, however late, while its task is unsettled; failures and returns count only from the lease that holds the task.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from fallow.model.changes import DeleteJob, EndLease
@@ -426,6 +426,19 @@ class Scheduler:
 
     def info(self, job: JobId) -> JobInfo:
         return self._known(job).info()
+
+    def holds(self, node: NodeId, lease: LeaseId, job: JobId, index: int) -> bool:
+        """Whether the task is out to this node in this lease, and that is not a second attempt beside another."""
+        held = self._held(self._books.nodes.get(node), lease, self._open_job(job))
+        return held is not None and held.original is None and index in held.unfinished
+
+    def running(self, job: JobId, now: float) -> Iterator[tuple[NodeId, NodeInfo, RunningTask]]:
+        """Yield the job's tasks that run, as last heard, and where. To be read at once."""
+        found = self._open_job(job)
+        for lease in found.leases.values() if found is not None else ():
+            for index, since in lease.running.items():
+                if index in lease.unfinished:
+                    yield lease.node.id, lease.node.info, RunningTask(lease.id, index, max(0.0, now - since))
 
     def nodes(self) -> list[NodeView]:
         """Return the nodes that have joined, in that order."""

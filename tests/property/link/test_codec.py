@@ -43,6 +43,8 @@ def strategy_of(annotation: object) -> st.SearchStrategy:
         return st.one_of(*map(strategy_of, arguments))
     if origin is tuple:
         return st.lists(strategy_of(arguments[0]), max_size=3).map(tuple)
+    if origin is dict:
+        return st.dictionaries(*map(strategy_of, arguments), max_size=3)
     if origin is Literal:
         return st.sampled_from(arguments)
     return st.builds(annotation, **fields_of(annotation))

@@ -21,6 +21,7 @@ from fallow.link.link import Link
 from fallow.link.transfer import send_blob
 from fallow.model.errors import FallowError, HubFull, TooLarge, Unavailable
 from fallow.model.ids import Digest
+from fallow.model.lease import MAX_CHECKPOINT_BYTES
 
 if TYPE_CHECKING:
     from fallow.hub.core.blob_house import BlobHouse
@@ -112,7 +113,9 @@ class BlobDesk:
             raise TooLarge(
                 f"a blob of {offer.size} bytes is over the limit of {MAX_BLOB_BYTES} bytes; send it in several parts"
             )
-        if not self._house.has_room(offer.size, is_submission=self._is_submitting):
+        if offer.is_spare and offer.size > MAX_CHECKPOINT_BYTES:
+            raise TooLarge(f"a checkpoint of {offer.size} bytes is over the limit of {MAX_CHECKPOINT_BYTES} bytes")
+        if not self._house.has_room(offer.size, is_submission=self._is_submitting or offer.is_spare):
             raise HubFull(f"no room for a blob of {offer.size} bytes; accepted work is safe, try again later")
         if offer.path is not None and self.shares_files:
             self._spawn(self._adopt(digest, Path(offer.path)))

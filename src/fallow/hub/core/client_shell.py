@@ -287,6 +287,8 @@ class ClientShell:
                     value = hub.nodes()
                 case "explain":
                     value = await hub.front.explain(ask.argument, token)
+                case "running":
+                    value = await hub.front.running(ask.argument, token)
                 case "logs":
                     value = await hub.front.logs(ask.argument, token, after=ask.after)
                 case _:

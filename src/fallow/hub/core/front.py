@@ -12,6 +12,7 @@ from fallow.model.changes import LogEntry
 from fallow.model.errors import Forbidden, HubFull, TooLarge
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import JobInfo, JobSpec
+from fallow.model.lease import RunningView
 from fallow.model.page import INLINE_BYTES, InputPage, StoredPage
 from fallow.model.token import Token
 
@@ -103,6 +104,10 @@ class Front:
         job = (await self.job(ref, token)).spec.id
         await self._hub.journal.barrier()
         return await self._hub.read(lambda: self._hub.state.logs(job, after=after))
+
+    async def running(self, ref: str, token: Token) -> list[RunningView]:
+        """Return the job's running tasks, with what they say of their progress."""
+        return self._hub.running((await self.job(ref, token)).spec.id)
 
     async def explain(self, ref: str, token: Token) -> list[str]:
         """Say in plain words what the job is waiting for."""

@@ -5,12 +5,14 @@ import math
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import structlog
 
 import fallow
 from fallow.hub.core.blob_house import BlobHouse
+from fallow.hub.core.checkpoints import CheckpointDesk
 from fallow.hub.core.client_shell import ClientShell
 from fallow.hub.core.events import EventBoard
 from fallow.hub.core.front import Front
@@ -36,7 +38,7 @@ from fallow.model.errors import Unavailable
 from fallow.model.events import NodeLost
 from fallow.model.ids import JobId, NodeId
 from fallow.model.job import Counting, JobProgress, JobSpec, ResultsOf
-from fallow.model.lease import Lease
+from fallow.model.lease import Lease, RunningView
 from fallow.model.node import NodeInfo
 from fallow.model.node_view import NodeView
 from fallow.model.token import Role, Token
@@ -62,6 +64,8 @@ PARTIALS_S = 24 * 3600.0
 """Uploads that broke off, and files that nobody came to adopt, are kept so long for whoever sent them."""
 HOUSEKEEPING_S = 60.0
 """How often retention is checked."""
+RUNNING_SHOWN = 1_000
+"""Running tasks of one job that are told of at a time."""
 LISTED_ENDED_JOBS = 100_000
 """Ended named jobs whose names are indexed at start."""
 
@@ -84,6 +88,7 @@ class Hub:
         self.sessions = SessionBook(settings.session_grace_s, self._session_expired)
         self.scheduler = Scheduler()
         self.desk = JobDesk(self)
+        self.checkpoints = CheckpointDesk(self)
         self.front = Front(self)
         self.epoch = 0
         self.new_secrets: dict[Role, str] = {}
@@ -152,6 +157,7 @@ class Hub:
             if isinstance(spec.inputs, ResultsOf):
                 self.book.add_reader(spec.inputs.parent, spec.id)
             self._adopt_into_session(spec)
+        self.checkpoints.restore(recovered)
         self.carry_out(restore(self.scheduler, recovered, parents, self.now()))
 
     def _first_tokens(self) -> None:
@@ -232,6 +238,7 @@ class Hub:
             self.sessions = SessionBook(self.settings.session_grace_s, self._session_expired)
             self.book = JobBook()
             self.desk = JobDesk(self)
+            self.checkpoints = CheckpointDesk(self)
             self.watchers.clear()
             self.changed.clear()
             self._looked_at.clear()
@@ -338,6 +345,19 @@ class Hub:
         """Return the nodes, as shown to people."""
         return self.scheduler.nodes()
 
+    def running(self, job: JobId) -> list[RunningView]:
+        """Return the job's running tasks by index, RUNNING_SHOWN at most, as their nodes last said."""
+        found = []
+        for node, info, task in islice(self.scheduler.running(job, self.now()), RUNNING_SHOWN):
+            shell = self._nodes.get(node)
+            fraction, message = (None, "") if shell is None else shell.progress_of(task.lease, task.index)
+            found.append(
+                RunningView(
+                    index=task.index, node=info.name, running_s=task.running_s, fraction=fraction, message=message
+                )
+            )
+        return sorted(found, key=lambda each: each.index)
+
     def tokens(self) -> list[Token]:
         return self._tokens.all()
 
@@ -392,6 +412,7 @@ class Hub:
             case SaveSettled():
                 self._ending[change.job] = change
             case EndJob():
+                self.checkpoints.forget(change.job)
                 self._job_ended(change)
             case SealJob():
                 self.book.sizes[change.job] = change.size
@@ -401,6 +422,7 @@ class Hub:
                 for each in change.pages:
                     if each.page.blobs:
                         self.book.page_blobs.setdefault(change.job, set()).update(each.page.blobs)
+                    self.checkpoints.settled(change.job, each.counts)
                 if self.scheduler.has_job(change.job):
                     self.desk.pages.drop_settled(change.job, self.scheduler.settled(change.job))
 

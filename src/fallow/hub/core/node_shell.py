@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -12,6 +13,8 @@ from fallow.link.frames import (
     Acknowledged,
     Beat,
     Cancel,
+    Checkpoint,
+    CheckpointKept,
     Done,
     Forget,
     Grant,
@@ -31,7 +34,7 @@ from fallow.link.frames import (
 from fallow.link.link import Link
 from fallow.model.errors import BadRequest, FallowError
 from fallow.model.ids import JobId, LeaseId, NodeId
-from fallow.model.lease import Lease
+from fallow.model.lease import MAX_PROGRESS_MESSAGE, Lease
 from fallow.model.node import check_node
 from fallow.model.page import REF_BYTES, InputPage
 from fallow.model.ranges import RangeSet
@@ -62,6 +65,8 @@ class NodeShell:
         self.node: NodeId | None = None
         self._specs_sent: set[JobId] = set()
         self._pages_sent: OrderedDict[tuple[JobId, int], None] = OrderedDict()
+        self._said: dict[tuple[LeaseId, int], tuple[float | None, str]] = {}
+        """What running tasks said of their progress, as of the last heartbeat."""
         self._blobs = BlobDesk(hub.house, link, lambda _digest: None, is_submitting=False)
 
     def on_frame(self, frame: Any) -> None:
@@ -113,7 +118,8 @@ class NodeShell:
             page = fresh.pop(0)
             size -= _size(page)
             self._link.send(PageSent(lease.job, (page,)))
-        self._link.send(Grant(lease, spec, tuple(fresh)))
+        checkpoints = self._hub.checkpoints.of(lease.job, lease.start, lease.stop)
+        self._link.send(Grant(lease, spec, tuple(fresh), checkpoints))
 
     def recall(self, lease: LeaseId, count: int) -> None:
         self._link.send(Recall(lease, count))
@@ -162,6 +168,11 @@ class NodeShell:
     def _beat(self, beat: Beat) -> None:
         assert self.node is not None
         scheduler = self._hub.scheduler
+        self._said = {
+            (task.lease, task.index): (_share(task.fraction), task.message[:MAX_PROGRESS_MESSAGE])
+            for task in beat.running
+            if task.fraction is not None or task.message
+        }
         self._hub.carry_out(scheduler.on_heartbeat(self.node, beat.running, beat.leases, self._hub.now()))
 
     def _returned(self, frame: Returned) -> None:
@@ -186,6 +197,18 @@ class NodeShell:
         self._hub.carry_out(
             scheduler.on_node_changed(self.node, frame.info, frame.accepting, frame.reason, self._hub.now())
         )
+
+    def progress_of(self, lease: LeaseId, index: int) -> tuple[float | None, str]:
+        """Return what a task has said of its progress: the part that is done, 0 to 1, and a line of words."""
+        return self._said.get((lease, index), (None, ""))
+
+    def _checkpoint(self, frame: Checkpoint) -> None:
+        assert self.node is not None
+        try:
+            self._hub.checkpoints.save(self.node, frame)
+        finally:
+            kept = CheckpointKept(frame.job, frame.index, frame.digest)
+            self._hub.journal.after_commit(lambda: self._link.send(kept))
 
     def _page_wanted(self, frame: PageWanted) -> None:
         async def answer() -> None:
@@ -212,11 +235,16 @@ _HANDLERS: dict[type, Callable[[NodeShell, Any], None]] = {
     TaskBroke: NodeShell._task_broke,
     Presents: NodeShell._presents,
     NodeChanged: NodeShell._changed,
+    Checkpoint: NodeShell._checkpoint,
     PageWanted: NodeShell._page_wanted,
     SpecWanted: NodeShell._spec_wanted,
     Printed: NodeShell._printed,
 }
 """By frame; of the class, so that a shell holds nothing that holds it."""
+
+
+def _share(fraction: float | None) -> float | None:
+    return None if fraction is None or isnan(fraction) else min(max(fraction, 0.0), 1.0)
 
 
 def _size(page: InputPage) -> int:
