@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import stat
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,10 @@ from fallow.model.ids import Digest
 from fallow.node import platform
 
 HASH_STEP_BYTES = 1 << 20
+PARTIALS_S = 24 * 3600.0
+"""What was fetched of a blob by an earlier agent is kept so long, to go on from there."""
+COPYING = ".partial"
+"""Ends the name of a file that is not whole yet."""
 
 
 class BlobFile:
@@ -69,6 +74,12 @@ class BlobCache:
         self._partial.mkdir(parents=True, exist_ok=True)
         for left in self._partial.glob("claim-*"):  # by an agent that was killed
             left.unlink()
+        for copy in self._folder.glob(f"*{COPYING}"):  # by an agent that was killed meanwhile
+            copy.unlink()
+        oldest = time.time() - PARTIALS_S
+        for part in self._partial.iterdir():
+            if part.stat().st_mtime < oldest:
+                part.unlink()
         found = [(path.stat(), path) for path in self._folder.iterdir() if path.is_file()]
         for facts, path in sorted(found, key=lambda each: each[0].st_mtime):
             self._note(Digest(path.name), facts.st_size)
@@ -169,7 +180,7 @@ def move(path: Path, place: Path) -> None:
 
 
 def _copy(path: Path, place: Path) -> None:
-    partial = place.with_name(place.name + ".partial")
+    partial = place.with_name(place.name + COPYING)
     try:
         shutil.copyfile(path, partial)
         partial.replace(place)

@@ -92,9 +92,8 @@ class Dispatcher:
         self._enforcer = Enforcer(self.pool, self._queue)
 
     def open(self) -> None:
-        self._sources_folder.mkdir(parents=True, exist_ok=True)
-        for left in self._sources_folder.glob("partial-*"):  # by an agent that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(self._sources_folder, ignore_errors=True)  # of earlier jobs; archives are in the cache
+        self._sources_folder.mkdir(parents=True)
         self.pool.open()
 
     def close(self) -> None:

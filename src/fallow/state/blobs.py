@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -106,6 +106,14 @@ class BlobStore(Protocol):
         """Remove uploads that broke off, and files that nobody came to adopt, if untouched for so long."""
         ...
 
+    def claim(self, state_id: int) -> bool:
+        """Return whether the blobs belong to the state of this id. What belongs to none yet, does from now on."""
+        ...
+
+    def stored(self, older_than_s: float) -> Iterator[list[Digest]]:
+        """Name, some at a time, the blobs that were stored longer ago than this."""
+        ...
+
     def free_bytes(self) -> int:
         """Return the room left on the local filesystem."""
         ...
@@ -115,9 +123,13 @@ class BlobStore(Protocol):
         ...
 
 
+def is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
+
+
 def check_digest(text: str) -> Digest:
     """Return `text` if it is a digest; raises BadRequest otherwise, so that it can never lead out of a folder."""
-    if not _DIGEST.fullmatch(text):
+    if not is_digest(text):
         raise BadRequest(f"{text[:80]!r} is not a digest: 64 hex digits in lower case")
     return Digest(text)
 
@@ -214,6 +226,27 @@ class LocalBlobs:
                     found = path.lstat()
                     if found.st_mtime < oldest and not stat.S_ISDIR(found.st_mode):
                         path.unlink()
+
+    def claim(self, state_id: int) -> bool:
+        self._make(self._folder)
+        owner = self._folder / "owner"
+        if not owner.exists():
+            private = owner.with_name(f"owner.{secrets.token_hex(8)}")
+            private.write_text(str(state_id))
+            private.replace(owner)
+        return owner.read_text() == str(state_id)
+
+    def stored(self, older_than_s: float) -> Iterator[list[Digest]]:
+        oldest = time.time() - older_than_s
+        for folder in self._blobs.glob("*"):
+            found = []
+            for path in folder.glob("*"):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.lstat()
+                    # The content of an adopted file may be older than the blob; the change of its name is not.
+                    if max(status.st_mtime, status.st_ctime) < oldest and is_digest(path.name):
+                        found.append(Digest(path.name))
+            yield found
 
     def free_bytes(self) -> int:
         self._make(self._folder)

@@ -5,6 +5,7 @@ Owns the connections. Knows the schema's version, but nothing of what is in the 
 
 import contextlib
 import os
+import secrets
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -178,8 +179,8 @@ def transaction(writer: Connection) -> Iterator[None]:
     writer.commit()
 
 
-def prepare(writer: Connection, name: str) -> int:
-    """Bring the schema to `schema.VERSION` and count this opening; returns the epoch, which is durable then.
+def prepare(writer: Connection, name: str) -> tuple[int, int]:
+    """Bring the schema to `schema.VERSION` and count this opening; returns the epoch and the state's id, durable then.
 
     Raises StateTooNew if a newer Fallow wrote the state.
     """
@@ -198,7 +199,9 @@ def prepare(writer: Connection, name: str) -> int:
         if found < schema.VERSION:
             _migrate(writer, found)
         writer.execute(update(schema.meta).where(schema.meta.c.key == "epoch").values(value=schema.meta.c.value + 1))
-        return _meta(writer, "epoch")
+        if writer.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "id")) is None:
+            writer.execute(insert(schema.meta), [{"key": "id", "value": secrets.randbits(63)}])
+        return _meta(writer, "epoch"), _meta(writer, "id")
 
 
 def _migrate(writer: Connection, found: int) -> None:

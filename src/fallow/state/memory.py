@@ -143,6 +143,7 @@ class MemoryState:
             sessions = {job.spec.session for job in self._jobs.values() if job.spec.name is None and job.spec.session}
             return Recovered(
                 epoch=self._epoch,
+                state_id=0,
                 jobs=tuple(map(_recovered, unfinished)),
                 leases=tuple(each for each in self._leases.values() if self._jobs[each[0].job].state is None),
                 checkpoints=tuple(

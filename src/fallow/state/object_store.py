@@ -7,6 +7,8 @@ hub hands out is mapped or sent from there. The store alone says what exists; th
 import contextlib
 import os
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -16,7 +18,7 @@ from obstore.store import ObjectStore, from_url
 
 from fallow.model.errors import NotFound, StateError, Unavailable
 from fallow.model.ids import Digest
-from fallow.state.blobs import BlobWriter, LocalBlobs, check_digest
+from fallow.state.blobs import BlobWriter, LocalBlobs, check_digest, is_digest
 
 CACHE_BYTES = 10 * 10**9
 """Local files kept by default: the working set of a few large jobs."""
@@ -25,6 +27,9 @@ KNOWN_SIZES = 100_000
 """Sizes remembered, so that most questions need no round trip to the store. About 20 MB."""
 
 CHUNK_BYTES = 1 << 20
+BLOBS = "blobs"
+OWNER = "owner"
+"""Names of what lies in the store: blobs, and the id of the state that names them."""
 
 
 def open_object_store(url: str, cache_folder: Path, *, cache_bytes: int = CACHE_BYTES) -> "ObjectStoreBlobs":
@@ -134,6 +139,25 @@ class ObjectStoreBlobs:
             self._cache.delete(digest)
             excess -= size
 
+    def claim(self, state_id: int) -> bool:
+        try:
+            try:
+                owner = bytes(obstore.get(self._store, OWNER).bytes())
+            except (NotFoundError, FileNotFoundError):
+                obstore.put(self._store, OWNER, owner := str(state_id).encode())
+        except BaseError as error:
+            raise _unavailable(error) from error
+        return owner == str(state_id).encode()
+
+    def stored(self, older_than_s: float) -> Iterator[list[Digest]]:
+        oldest = datetime.now(UTC) - timedelta(seconds=older_than_s)
+        try:
+            for objects in obstore.list(self._store, BLOBS):
+                names = [each["path"].rpartition("/")[2] for each in objects if each["last_modified"] < oldest]
+                yield [Digest(name) for name in names if is_digest(name)]
+        except BaseError as error:
+            raise _unavailable(error) from error
+
     def free_bytes(self) -> int:
         return self._cache.free_bytes()
 
@@ -197,7 +221,7 @@ class _Writer:
 
 
 def _key(digest: Digest) -> str:
-    return f"blobs/{digest[:2]}/{digest}"
+    return f"{BLOBS}/{digest[:2]}/{digest}"
 
 
 def _unavailable(error: BaseError) -> Unavailable:

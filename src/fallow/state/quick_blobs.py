@@ -1,7 +1,7 @@
 """Blobs in a folder that lies in memory, while that has room: for a grid whose state ends with its process."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fallow.model.ids import Digest
@@ -57,6 +57,10 @@ class QuickBlobs(LocalBlobs):
     def sweep_partials(self, older_than_s: float) -> None:
         super().sweep_partials(older_than_s)
         self._roomy.sweep_partials(older_than_s)
+
+    def stored(self, older_than_s: float) -> Iterator[list[Digest]]:
+        yield from super().stored(older_than_s)
+        yield from self._roomy.stored(older_than_s)
 
     def free_bytes(self) -> int:
         return self._roomy.free_bytes()

@@ -31,7 +31,7 @@ _NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER PRIMARY
 meta = Table(
     "meta",
     tables,
-    Column("key", Text, primary_key=True),  # "version" of the schema, "epoch" (see `Recovered`)
+    Column("key", Text, primary_key=True),  # "version" of the schema, "epoch" and "id" (see `Recovered`)
     Column("value", BigInteger, nullable=False),
 )
 

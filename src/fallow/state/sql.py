@@ -70,7 +70,7 @@ class SqlState:
         with self._opening:
             try:
                 self._readers, writer = self._database.open()
-                epoch = prepare(writer, self._database.name)
+                epoch, state_id = prepare(writer, self._database.name)
                 self._writer = Writer(writer)
             except BaseException as error:
                 self.close()
@@ -84,6 +84,7 @@ class SqlState:
         with self._reader() as reader:
             return Recovered(
                 epoch=epoch,
+                state_id=state_id,
                 jobs=tuple(_read_unfinished(reader)),
                 leases=tuple(_read_leases(reader)),
                 checkpoints=tuple(_read_checkpoints(reader)),

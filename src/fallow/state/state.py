@@ -55,6 +55,8 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
     epoch: int
     """How often this state was opened, this time included; durable before `recover` returns."""
+    state_id: int
+    """Chosen at random when the state was made; 0 if it is in memory. Blobs are marked with it."""
     jobs: tuple[RecoveredJob, ...]
     """In order of creation."""
     leases: tuple[tuple[Lease, NodeId], ...]

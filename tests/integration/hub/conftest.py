@@ -16,7 +16,9 @@ from fallow.hub.core.settings import HubSettings
 from fallow.link.frames import (
     PROTOCOL_VERSION,
     BlobChunk,
+    BlobKept,
     BlobOffer,
+    BlobWanted,
     ClientHello,
     Done,
     Grant,
@@ -90,9 +92,10 @@ class TestClient(Peer):
 
     async def offer(self, data: bytes) -> Digest:
         digest = Digest(blake3.blake3(data).hexdigest())
-        self.send(BlobOffer(digest, len(data), None, True), BlobChunk(digest, 0, len(data), data))
-        from fallow.link.frames import BlobKept
-
+        self.send(BlobOffer(digest, len(data), None, True))
+        answer = await until(lambda: next((f for f in self.got if getattr(f, "digest", None) == digest), None))
+        if isinstance(answer, BlobWanted):
+            self.send(BlobChunk(digest, 0, len(data), data))
         await self.wait(BlobKept, where=lambda frame: frame.digest == digest)
         return digest
 

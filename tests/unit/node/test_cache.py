@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from blake3 import blake3
 
@@ -105,3 +107,16 @@ def test_a_dropped_blob_is_gone_and_not_counted(tmp_path):
     cache.drop(digest)
     assert cache.path(digest) is None
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_file()]
+
+
+def test_what_a_killed_agent_left_half_is_gone_once_nobody_goes_on_with_it(tmp_path):
+    cache = opened(tmp_path)
+    fill(cache, b"whole")
+    (tmp_path / f"{digest(b'copied')}.partial").write_bytes(b"cop")
+    fetched, abandoned = tmp_path / "partial" / digest(b"1"), tmp_path / "partial" / digest(b"2")
+    for path in (fetched, abandoned):
+        path.write_bytes(b"half")
+    os.utime(abandoned, (0, 0))
+    opened(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [digest(b"whole")]
+    assert list((tmp_path / "partial").iterdir()) == [fetched]

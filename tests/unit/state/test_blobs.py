@@ -65,6 +65,26 @@ def test_a_deleted_blob_is_gone_and_may_come_back(blobs):
     assert blobs.read(digest) == b"data"
 
 
+def test_blobs_that_were_stored_longer_ago_are_named(blobs, tmp_path):
+    first, second = blobs.keep_bytes(b"1"), blobs.keep_bytes(b"2")
+    blobs.incoming.mkdir(parents=True, exist_ok=True)
+    file = blobs.incoming / "old"
+    file.write_bytes(b"3")
+    os.utime(file, (0, 0))
+    blobs.adopt(file, adopted := digest_of(b"3"))
+    assert {digest for part in blobs.stored(older_than_s=-60) for digest in part} == {first, second, adopted}
+    assert not [digest for part in blobs.stored(older_than_s=60) for digest in part], (
+        "its content is old, the blob is not"
+    )
+
+
+def test_blobs_belong_to_the_first_state_that_claims_them(blobs):
+    assert blobs.claim(1)
+    assert blobs.claim(1)
+    assert not blobs.claim(2)
+    assert not any(blobs.stored(older_than_s=-60))
+
+
 @pytest.mark.parametrize("name", NO_DIGESTS)
 def test_what_is_no_digest_is_refused_everywhere(blobs, name, tmp_path):
     incoming = blobs.incoming / "file"

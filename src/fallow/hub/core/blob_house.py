@@ -109,6 +109,14 @@ class BlobHouse:
         if len(self._confirmed_mono) > CONFIRMED_BLOBS:
             self._confirmed_mono = {each: at for each, at in self._confirmed_mono.items() if now - at < CONFIRMED_S}
 
+    def was_confirmed(self, digest: Digest, within_s: float) -> bool:
+        return time.monotonic() - self._confirmed_mono.get(digest, float("-inf")) < within_s
+
+    def has(self, digest: Digest) -> bool:
+        """Whether a blob is kept that is about to be named: it is not swept before that is durable."""
+        self.confirmed(digest)
+        return digest not in self._deletions and self.blobs.size(digest) is not None
+
     def after_commit(self, callback: Callable[[], None]) -> None:
         self._journal.after_commit(callback)
 
@@ -142,9 +150,8 @@ class BlobHouse:
     def _delete_unreferenced(self, digests: list[Digest]) -> None:
         if self._is_closed:
             return
-        now = time.monotonic()
         for digest in self._state.unreferenced_blobs(digests):
-            if now - self._confirmed_mono.get(digest, float("-inf")) < CONFIRMED_S:
+            if self.was_confirmed(digest, CONFIRMED_S):
                 self._look_again(digest)
             elif digest in self._uploads:
                 continue

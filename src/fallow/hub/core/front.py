@@ -133,6 +133,7 @@ class Front:
             if error.errno != errno.ENOSPC:
                 raise
             raise HubFull from error
+        self._hub.house.confirmed(digest)
         return digest, len(content)
 
 

@@ -20,6 +20,7 @@ from fallow.hub.core.job_book import JobBook, ended_view
 from fallow.hub.core.job_desk import JobDesk
 from fallow.hub.core.journal import REOPENING, Journal
 from fallow.hub.core.node_shell import NodeShell
+from fallow.hub.core.orphans import sweep_orphans
 from fallow.hub.core.recovery import absent_parents, restore
 from fallow.hub.core.sessions import Session, SessionBook
 from fallow.hub.core.settings import HubSettings
@@ -91,6 +92,7 @@ class Hub:
         self.checkpoints = CheckpointDesk(self)
         self.front = Front(self)
         self.epoch = 0
+        self._state_id = 0
         self.new_secrets: dict[Role, str] = {}
         """Tokens made by this start, to be shown once."""
         self._tokens = TokenBook()
@@ -119,10 +121,12 @@ class Hub:
             self._first_tokens()
         await self.journal.barrier()
         self.spawn(self._housekeeping())
+        self.spawn(sweep_orphans(self.house, self.state, self._state_id))
 
     async def _open_state(self) -> None:
         recovered = await self.house.off_loop(self.state.recover)
         self.epoch = recovered.epoch
+        self._state_id = recovered.state_id
         self._unix_offset_s = time.time() - self.now()
         self.scheduler = Scheduler(epoch=recovered.epoch, unix_offset_s=self._unix_offset_s)
         self.journal.start()

@@ -60,7 +60,7 @@ class JobDesk:
         if not self._hub.house.has_room():
             raise HubFull
         for digest in set(spec.blobs) - set(spec.refs):
-            if self._hub.blobs.size(digest) is None:
+            if not self._hub.house.has(digest):
                 raise NotFound(f"the hub lacks blob {digest[:12]}… of job {spec.function_name}; offer it first")
         if isinstance(spec.inputs, ResultsOf):
             self._check_parent(spec.inputs.parent, spec)
@@ -121,7 +121,7 @@ class JobDesk:
         if len(page.refs) > MAX_PAGE_REFS:
             raise TooLarge(f"an input page with {len(page.refs)} references is over the limit of {MAX_PAGE_REFS}")
         for digest in (*page.refs, *((page.blob,) if page.blob is not None else ())):
-            if self._hub.blobs.size(digest) is None:
+            if not self._hub.house.has(digest):
                 raise NotFound(f"the hub lacks blob {digest[:12]}… of an input; offer it first")
         if not self._hub.house.has_room():
             raise HubFull
