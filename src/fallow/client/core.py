@@ -13,6 +13,9 @@ import blake3
 import msgspec
 
 from fallow.client.engine import Engine
+from fallow.client.environments import check_python_of, with_packages
+from fallow.client.locking import Locker
+from fallow.client.needed import needed_packages
 from fallow.client.options import Options, parse_options
 from fallow.client.progress import NoBar, ProgressBar
 from fallow.client.session import ClientSession
@@ -43,6 +46,7 @@ class GridCore:
         self.session = session
         self._defaults = defaults
         self._sources = LocalSources()
+        self._locker = Locker()
         self._shows_progress = shows_progress
         self.feeders: dict[JobState, threading.Thread] = {}
         """Jobs whose inputs are being sent, each by a thread."""
@@ -70,6 +74,21 @@ class GridCore:
         return ProgressBar(label, state) if self._shows_progress else NoBar()
 
     # --- functions ---
+
+    @staticmethod
+    def fit(options: Options, stages: Sequence[tuple[StageKind, Any]]) -> Options:
+        """Return the options for these functions: with what `Environment.capture` finds. Raises BadRequest if their Python
+        is not the environment's.
+        """
+        env = options.env
+        if env is None:
+            return options
+        functions = [function for kind, function in stages if kind != "run"]
+        for function in functions:
+            check_python_of(env, getattr(function, "__qualname__", repr(function)))
+        if not env.is_capture:
+            return options
+        return msgspec.structs.replace(options, env=with_packages(env, *needed_packages(functions)))
 
     @staticmethod
     def pickle_stages(stages: Sequence[tuple[StageKind, Callable[..., Any]]]) -> tuple[bytes, tuple[Digest, ...]]:
@@ -102,12 +121,15 @@ class GridCore:
         environment; return the spec that names it all.
         """
         archives = self._sources.archives()
-        environment = None if options.environment is None else self.digest(options.environment)
-        for digest, data in (*archives.values(), (spec.function, function), (environment, options.environment)):
-            if digest is not None and data is not None:
+        if options.env is not None:
+            locked = await self._locker.lock(options.env)
+            for digest, data in (*locked.wheels.items(), (locked.digest, locked.data)):
                 await self.session.blobs.keep(digest, data)
-        sources = {name: digest for name, (digest, _) in archives.items()}
-        return msgspec.structs.replace(spec, sources=sources, environment=environment)
+            spec = msgspec.structs.replace(spec, environment=locked.digest, refs=(*spec.refs, *locked.wheels))
+            archives = {name: archives[name] for name in archives.keys() - locked.modules}
+        for digest, data in (*archives.values(), (spec.function, function)):
+            await self.session.blobs.keep(digest, data)
+        return msgspec.structs.replace(spec, sources={name: digest for name, (digest, _) in archives.items()})
 
     # --- blobs ---
 

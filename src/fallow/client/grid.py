@@ -112,7 +112,7 @@ class Grid:
         """Apply `function` to every item (with several iterables: to one item of each), as the built-in map does.
 
         The job starts at once and its results come in order. Options: requires, priority, retries, max_retries,
-        timeout, name, if_exists, speculate.
+        timeout, name, if_exists, speculate, env, sandbox, network, limits, container.
         """
         if more:
             return self._job("starmap", function, ItemSource(_zipped((iterable, *more))), options)

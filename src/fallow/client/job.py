@@ -56,7 +56,7 @@ class Job(Generic[T]):
         self._core = core
         self._stages = stages
         self._source = source
-        self._options = options
+        self._options = options if info is not None else core.fit(options, stages)
         self._lock = threading.Lock()
         self._started = info is not None
         self._fused = False

@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from fallow.client.environments import Environment, check_environment
 from fallow.model.containment import Containment, check_containment, parse_limits
 from fallow.model.errors import BadRequest
 from fallow.model.job import MAX_PRIORITY
@@ -32,6 +33,7 @@ class OptionDict(TypedDict, total=False):
     network: bool | None
     limits: Mapping[str, Any] | None
     container: str | None
+    env: Environment | None
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     if_exists: str = "error"
     speculate: bool = True
     containment: Containment = Containment()
-    environment: bytes | None = None
-    """The lock of the environment that the tasks run in."""
+    env: Environment | None = None
 
     def of_spec(self) -> dict[str, Any]:
         """Return what goes into a job's spec as it is."""
@@ -75,6 +76,11 @@ def parse_options(given: Mapping[str, Any]) -> Options:
     level = _level(given, containment)
     if level is not None:
         requirements = msgspec.structs.replace(requirements, sandbox=level)
+    env = check_environment(given.get("env"))
+    if env is not None:
+        if containment.wants_image:
+            raise BadRequest("env= with a container image: the image has its own packages; leave out one of the two")
+        requirements = msgspec.structs.replace(requirements, python=None, builds=True)
     return Options(
         requirements=requirements,
         priority=_whole("priority", given.get("priority", 0), -MAX_PRIORITY, MAX_PRIORITY),
@@ -85,6 +91,7 @@ def parse_options(given: Mapping[str, Any]) -> Options:
         if_exists=if_exists,
         speculate=bool(given.get("speculate", True)),
         containment=containment,
+        env=env,
     )
 
 

@@ -49,7 +49,7 @@ class Stream:
         self._function, self._refs = core.pickle_stages([(kind, function)])
         self._kind = kind
         self._name = getattr(function, "__qualname__", type(function).__name__)
-        self._options = options
+        self._options = core.fit(options, [(kind, function)])
         self._lock = threading.Lock()
         self._calls: list[Call] = []
         self._futures: dict[int, Future[Any]] = {}
@@ -307,7 +307,8 @@ class StreamBook:
         if found is not None and found[0] is function:
             return found[1]
         with self._lock:
-            if _is_importable(function) or self._was_seen(function):
+            is_captured = options.env is not None and options.env.is_capture  # what one function needs, not any
+            if is_captured or _is_importable(function) or self._was_seen(function):
                 stream = Stream(self._core, "call", function, options)
                 self._streams[key] = (function, stream)
                 return stream
