@@ -14,8 +14,6 @@ import msgspec
 
 from fallow.client.engine import Engine
 from fallow.client.environments import check_python_of, with_packages
-from fallow.client.locking import Locker
-from fallow.client.needed import needed_packages
 from fallow.client.options import Options, parse_options
 from fallow.client.progress import NoBar, ProgressBar
 from fallow.client.session import ClientSession
@@ -28,6 +26,7 @@ from fallow.slot.pages import Piece
 from fallow.slot.pickling import dumps
 
 if TYPE_CHECKING:
+    from fallow.client.locking import Locker
     from fallow.client.job_state import JobState
 
 T = TypeVar("T")
@@ -46,7 +45,7 @@ class GridCore:
         self.session = session
         self._defaults = defaults
         self._sources = LocalSources()
-        self._locker = Locker()
+        self._locker: Locker | None = None
         self._shows_progress = shows_progress
         self.feeders: dict[JobState, threading.Thread] = {}
         """Jobs whose inputs are being sent, each by a thread."""
@@ -88,6 +87,8 @@ class GridCore:
             check_python_of(env, getattr(function, "__qualname__", repr(function)))
         if not env.is_capture:
             return options
+        from fallow.client.needed import needed_packages
+
         return msgspec.structs.replace(options, env=with_packages(env, *needed_packages(functions)))
 
     @staticmethod
@@ -122,7 +123,7 @@ class GridCore:
         """
         archives = self._sources.archives()
         if options.env is not None:
-            locked = await self._locker.lock(options.env)
+            locked = await self._find_locker().lock(options.env)
             for digest, data in (*locked.wheels.items(), (locked.digest, locked.data)):
                 await self.session.blobs.keep(digest, data)
             spec = msgspec.structs.replace(spec, environment=locked.digest, refs=(*spec.refs, *locked.wheels))
@@ -130,6 +131,13 @@ class GridCore:
         for digest, data in (*archives.values(), (spec.function, function)):
             await self.session.blobs.keep(digest, data)
         return msgspec.structs.replace(spec, sources={name: digest for name, (digest, _) in archives.items()})
+
+    def _find_locker(self) -> "Locker":
+        if self._locker is None:
+            from fallow.client.locking import Locker
+
+            self._locker = Locker()
+        return self._locker
 
     # --- blobs ---
 
