@@ -456,9 +456,13 @@ class Dispatcher:
                 partial=job is not None and job.spec.reduces,
                 node=self._settings.name,
                 folder=slot.process.folder,
+                is_program=job is not None and job.spec.is_program,
             )
         except ValueError:
             slot.end("faulty")
+            return
+        if page.failures and slot.process.guard is not None and slot.process.guard.see() is not None:
+            slot.end("limit", page.failures[0].index)  # it has failed of that
             return
         batch.next = stop
         batch.ran_s += elapsed_ns / 1e9
@@ -467,7 +471,10 @@ class Dispatcher:
             self._batch_ended(slot, batch, job)
         ended = self._queue.finish(batch.lease, start, stop)
         self.dispatch()  # before anything else: the slot is idle
-        self._owner.finished(batch.lease, batch.job, page, path, files, at_once=ended or not self.is_busy)
+        if page.failures and page.failures[0].kind == "environment":
+            self._owner.broke(batch.lease, batch.job, page.failures[0])
+        else:
+            self._owner.finished(batch.lease, batch.job, page, path, files, at_once=ended or not self.is_busy)
         if self._shelf.is_over:
             self._trim()
         if not self.is_busy:
@@ -541,7 +548,11 @@ class Dispatcher:
         if queued is None or index not in queued.running:
             return  # cancelled
         self._queue.finish(batch.lease, index, index + 1)
-        if slot.end_reason == "timeout":
+        excess = None if slot.process.guard is None else slot.process.guard.excess
+        if excess is not None and slot.end_reason in {None, "limit"}:
+            kind, message = "limit", str(excess)
+            exit_code = signal_name = None
+        elif slot.end_reason == "timeout":
             kind, message = "timeout", f"ran longer than its timeout of {batch.timeout_s:g} s"
             exit_code = signal_name = None
         elif slot.end_reason == "faulty":

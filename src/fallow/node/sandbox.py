@@ -32,6 +32,8 @@ class Launch:
     readable: Sequence[Path] = ()
     """Files and folders that it may read beside the system's: the interpreter's, the slot program, the agent's cache of
     blobs, sources and environments. Those that are not there are left out."""
+    prefix: Sequence[str] = ()
+    """What to put before whatever is started, so that it runs under the agent's limits."""
     work_folder: Path | None = None
     """Where it works if it is not contained; else it works in `folder`."""
     channel: ChannelKind = "threaded"

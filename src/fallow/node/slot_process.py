@@ -13,6 +13,7 @@ import fallow.slot
 from fallow.model.page import INLINE_BYTES
 from fallow.node import environment, platform
 from fallow.node.channel import Channel
+from fallow.node.limits import Guard
 from fallow.node.sandbox import Launch, Sandbox
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind
@@ -76,6 +77,8 @@ class SlotProcess:
         self.is_dead = False
         self.is_killed = False
         self.peak_memory_bytes: int | None = None
+        self.guard: Guard | None = None
+        """Its limits, if it has any."""
         self._owner = owner
         self._channel: Channel
         self._mapped: mmap.mmap | None = None
@@ -114,12 +117,15 @@ class SlotProcess:
             folder=self.folder,
             home=settings.folder,
             containment=self.kind.containment,
+            prefix=() if self.guard is None else self.guard.prefix(),
             readable=(*PROGRAM_FOLDERS, *(settings.folder / name for name in SHARED_FOLDERS)),
             work_folder=settings.work_folder,
             channel=settings.channel,
         )
         try:
             self._channel = sandbox.start(launch, self)
+            if self.guard is not None:
+                self.guard.started(self.pid)
         except OSError:
             self._release()
             raise
@@ -137,6 +143,9 @@ class SlotProcess:
             self._release()
 
     def channel_ended(self, status: int, peak_memory_bytes: int) -> None:
+        if self.guard is not None:
+            self.guard.see()
+            peak_memory_bytes = max(peak_memory_bytes, self.guard.peak_memory_bytes or 0)
         self.peak_memory_bytes = peak_memory_bytes or None
         self._release()
         self._owner.slot_died(self, *platform.describe_exit(status))

@@ -12,6 +12,7 @@ import structlog
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.levels import Level
 from fallow.node import platform
+from fallow.node.limits import Guard, LimitKeeper
 from fallow.node.off_loop import OffLoop
 from fallow.node.sandbox import Sandbox, open_sandbox
 from fallow.node.settings import NodeSettings
@@ -26,7 +27,7 @@ FAILED_STARTS = 3
 
 _log = structlog.get_logger("fallow.node")
 
-EndReason = Literal["timeout", "cancelled", "recycled", "faulty"]
+EndReason = Literal["timeout", "cancelled", "recycled", "faulty", "limit"]
 
 
 class Batch:
@@ -141,6 +142,7 @@ class SlotPool:
         self._settings = settings
         self._owner = owner
         self._off_loop = off_loop
+        self._limits = LimitKeeper(settings.folder, self._over_limit)
         self._folder = settings.folder / "slots"
         self._pid_file = settings.folder / "pids"
         self._clearing: set[asyncio.Task[None]] = set()
@@ -162,6 +164,7 @@ class SlotPool:
                 _log.info("ended slots of an earlier agent", slots=ended)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._limits.open(may_move=False)
         for _ in range(self._settings.slots):
             self._start(SlotKind(sandbox=self.default))
 
@@ -179,6 +182,7 @@ class SlotPool:
             slot.process.close()
         for sandbox in self.sandboxes.values():
             sandbox.close()
+        self._limits.close()
         for task in self._clearing:
             task.cancel()
         self._pid_file.unlink(missing_ok=True)
@@ -195,9 +199,14 @@ class SlotPool:
         self._numbers += 1
         folder = self._folder / str(self._numbers)
         process = SlotProcess(self, self._numbers, kind, folder)
+        sandbox = self.sandboxes[kind.sandbox]
         try:
-            process.start(self._settings.python, self.sandboxes[kind.sandbox], self._settings)
+            if not sandbox.limits:
+                needs_peak = kind.sandbox == "bubblewrap"
+                process.guard = self._limits.guard(kind.containment.limits, folder, needs_peak=needs_peak)
+            process.start(self._settings.python, sandbox, self._settings)
         except OSError as error:
+            self._release(process)
             self._clear(folder)
             self._start_failed(kind, str(error))
             return
@@ -228,6 +237,15 @@ class SlotPool:
         task = asyncio.get_running_loop().create_task(clear())
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)
+
+    def _release(self, process: SlotProcess) -> None:
+        if process.guard is not None:
+            self._limits.release(process.guard)
+
+    def _over_limit(self, guard: Guard) -> None:
+        for slot in self._slots.values():
+            if slot.process.guard is guard:
+                slot.end("limit", slot.process.running_index)
 
     def _write_pids(self) -> None:
         self._pid_file.write_text("".join(f"{pid} {started}\n" for pid, started in self._started.items()))
@@ -260,6 +278,7 @@ class SlotPool:
             slot.timer.cancel()
         if self._started.pop(process.pid, None) is not None:
             self._write_pids()
+        self._release(process)
         self._clear(process.folder)
         kind = slot.next_kind or process.kind
         if process.is_ready:

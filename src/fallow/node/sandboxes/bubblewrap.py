@@ -52,7 +52,7 @@ class BubblewrapSandbox:
         for name in ("home", "tmp", "shm"):
             (launch.folder / name).mkdir(exist_ok=True)
         channel = open_channel(launch.channel, _Inside(owner))
-        channel.start([program, *_options(launch), "--", *launch.command], _variables(launch), None)
+        channel.start([*launch.prefix, program, *_options(launch), "--", *launch.command], _variables(launch), None)
         return channel
 
     def close(self) -> None:

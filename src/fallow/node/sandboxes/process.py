@@ -22,7 +22,7 @@ class ProcessSandbox:
 
     def start(self, launch: Launch, owner: ChannelOwner) -> Channel:
         channel = open_channel(launch.channel, owner)
-        channel.start(launch.command, launch.environment, launch.work_folder)
+        channel.start([*launch.prefix, *launch.command], launch.environment, launch.work_folder)
         return channel
 
     def close(self) -> None:
