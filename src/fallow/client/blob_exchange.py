@@ -4,6 +4,7 @@ Runs on the event loop's thread, for the session, which has the link.
 """
 
 import asyncio
+import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,44 @@ FULL_RETRY_S = 1.0
 """How long to wait before a page is sent again to a hub whose disk was full."""
 
 
+class _Memory:
+    """Holds a blob that comes in."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+
+    def content(self) -> bytes:
+        return bytes(self._data)
+
+
+class _File:
+    """Puts a blob that comes in into a file, behind what an earlier attempt has left there."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+        self.size = self._file.tell()
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.size += len(data)
+
+    def content(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        self._file.close()
+
+
+_Sink = _Memory | _File
+
+
 class BlobExchange:
     """One for each session."""
 
@@ -37,7 +76,7 @@ class BlobExchange:
         self._spawn = spawn
         self._uploads: dict[Digest, tuple[bytes | Path, int, asyncio.Future[None], bool]] = {}
         self._kept: set[Digest] = set()
-        self._downloads: dict[Digest, tuple[bytearray, asyncio.Future[bytes | Path]]] = {}
+        self._downloads: dict[Digest, tuple[_Sink, asyncio.Future[bytes | Path]]] = {}
         self.incoming: Path | None = None
         """The hub's folder for blobs of those who share its filesystem; None if this client does not."""
 
@@ -66,7 +105,7 @@ class BlobExchange:
     def repeat_wishes(self) -> None:
         """Ask for the rest of what has not come whole."""
         for digest, (data, _) in self._downloads.items():
-            self._send(BlobWanted(digest, len(data)))
+            self._send(BlobWanted(digest, data.size))
 
     def waiting(self) -> list[asyncio.Future[Any]]:
         """Return what is waited for."""
@@ -105,9 +144,24 @@ class BlobExchange:
         """Return a blob's bytes, or the file that it lies in if the hub shares its files. Raises NotFound."""
         known = self._downloads.get(digest)
         if known is None:
-            known = self._downloads[digest] = (bytearray(), asyncio.get_running_loop().create_future())
+            known = self._downloads[digest] = (_Memory(), asyncio.get_running_loop().create_future())
             self._send(BlobWanted(digest, 0))
         return await asyncio.shield(known[1])
+
+    async def fetch_to(self, digest: Digest, place: Path) -> None:
+        """Write a blob into a file, going on behind what is there of it. Raises NotFound, OSError; does not check the digest."""
+        while (busy := self._downloads.get(digest)) is not None:  # somebody else fetches it
+            await asyncio.wait([busy[1]])
+        sink = _File(place)
+        future: asyncio.Future[bytes | Path] = asyncio.get_running_loop().create_future()
+        self._downloads[digest] = (sink, future)
+        self._send(BlobWanted(digest, sink.size))
+        try:
+            found = await future
+        finally:
+            sink.close()
+        if isinstance(found, Path):
+            await asyncio.to_thread(shutil.copyfile, found, place)
 
     # --- frames ---
 
@@ -136,11 +190,17 @@ class BlobExchange:
 
     def _chunk(self, chunk: BlobChunk) -> None:
         download = self._downloads.get(chunk.digest)
-        if download is None or chunk.offset != len(download[0]):
+        if download is None or chunk.offset != download[0].size:
             return  # repeated after a reconnect
-        download[0].extend(chunk.data)
-        if len(download[0]) >= chunk.size:
-            self._downloaded(chunk.digest, bytes(download[0]))
+        try:
+            download[0].write(chunk.data)
+        except OSError as error:  # the disk is full
+            del self._downloads[chunk.digest]
+            if not download[1].done():
+                download[1].set_exception(error)
+            return
+        if download[0].size >= chunk.size:
+            self._downloaded(chunk.digest, download[0].content())
 
     def _downloaded(self, digest: Digest, content: bytes | Path) -> None:
         download = self._downloads.pop(digest, None)

@@ -47,6 +47,7 @@ class GridCore:
         self._sources = LocalSources()
         self._locker: Locker | None = None
         self._shows_progress = shows_progress
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.feeders: dict[JobState, threading.Thread] = {}
         """Jobs whose inputs are being sent, each by a thread."""
 
@@ -121,7 +122,7 @@ class GridCore:
         """Make the hub keep what the job's tasks need: the function, archives of the local modules that are loaded now, the
         environment; return the spec that names it all.
         """
-        archives = self._sources.archives()
+        archives = {} if spec.is_program else self._sources.archives()
         if options.env is not None:
             locked = await self._find_locker().lock(options.env)
             for digest, data in (*locked.wheels.items(), (locked.digest, locked.data)):
@@ -140,6 +141,20 @@ class GridCore:
         return self._locker
 
     # --- blobs ---
+
+    def fetch(self, digest: Digest) -> bytes | Path:
+        """Return a blob's bytes, or the file that it lies in, from a user's thread; raises NotFound."""
+        return self.engine.run(self.session.blobs.fetch(digest))
+
+    def fetch_to(self, digest: Digest, place: Path) -> None:
+        """Write a blob into a file, going on with what is there of it; raises NotFound, OSError."""
+        self.engine.run(self.session.blobs.fetch_to(digest, place))
+
+    def temporary_folder(self) -> Path:
+        """Return a folder that is removed with the grid handle."""
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="fallow-client-", ignore_cleanup_errors=True)
+        return Path(self._temporary.name)
 
     def keep_pieces(self, pieces: Sequence[Piece], *, hold: bool) -> Digest:
         """Make the hub keep a blob, from a user's thread; return its digest.

@@ -3,7 +3,8 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fallow.client.inputs import Page, cut, known_length
@@ -11,9 +12,10 @@ from fallow.client.job_state import JobState
 from fallow.client.options import Options
 from fallow.client.session import JobFeed
 from fallow.model.errors import BadRequest, FallowError
-from fallow.model.ids import JobId
+from fallow.model.ids import Digest, JobId
 from fallow.model.job import Counting, Inputs, JobInfo, JobSpec, Pages, ResultsOf
 from fallow.model.page import InputPage
+from fallow.slot.pages import Piece, encode_json, encode_list
 
 if TYPE_CHECKING:
     from fallow.client.core import GridCore
@@ -25,6 +27,8 @@ class Source(ABC):
 
     is_iterator = False
     length: int | None = None
+    blobs: Mapping[Digest, Path | bytes] = {}
+    """What else the hub must have before the job."""
 
     @abstractmethod
     def inputs(self) -> Inputs:
@@ -54,6 +58,10 @@ class ItemSource(Source):
         # a collection is copied, so that changing it afterwards changes nothing here
         self.items: Iterable[Any] = list(items) if isinstance(items, (list, set, dict, deque)) else items
 
+    def encode(self, items: Sequence[Any]) -> list[Piece]:
+        """Write items as a page."""
+        return encode_list(items)
+
     def inputs(self) -> Inputs:
         return Pages()
 
@@ -62,6 +70,19 @@ class ItemSource(Source):
             raise BadRequest(
                 f"{label}: its iterator went into the job chained onto it and can't be read twice; pass a list to use both"
             )
+
+
+class ParameterSource(ItemSource):
+    """Parameters of a program, as JSON."""
+
+    def __init__(self, items: Iterable[Any], length: int | None, blobs: Mapping[Digest, Path | bytes]) -> None:
+        self.items = items
+        self.length = length
+        self.is_iterator = length is None
+        self.blobs = blobs
+
+    def encode(self, items: Sequence[Any]) -> list[Piece]:
+        return [encode_json(items)]
 
 
 class ParentSource(Source):
@@ -92,6 +113,8 @@ async def start_job(
     """Send the job to the hub; for a named one, return what the hub says of it."""
     session = core.session
     try:
+        for digest, content in source.blobs.items():
+            await session.blobs.keep(digest, content)
         spec = await core.keep_blobs(spec, function, options)
         feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted)
         session.create_job(feed)
@@ -128,7 +151,7 @@ def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSo
     engine, session = core.engine, core.session
     count = 0
     try:
-        for page in cut(source.items, source.length):
+        for page in cut(source.items, source.length, source.encode):
             if not state.gate.passed(page.stop, page.size_bytes):
                 return
             engine.post(session.add_input, feed, _input_page(core, feed.spec.id, page))

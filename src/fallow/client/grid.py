@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sized
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -14,13 +14,16 @@ import msgspec
 from fallow.client.config import HubAddress, find_hub
 from fallow.client.core import GridCore, is_interactive
 from fallow.client.engine import Engine, at_exit
-from fallow.client.feeding import AttachedSource, ItemSource, ParentSource, RangeSource, Source
+from fallow.client.feeding import AttachedSource, ItemSource, ParameterSource, ParentSource, RangeSource, Source
 from fallow.client.future import Future
 from fallow.client.job import _UNSET, Job
 from fallow.client.job_state import JobState
 from fallow.client.options import PYTHON, Options
+from fallow.client.program_job import ProgramJob, of_program
+from fallow.client.programs import Files, Prepared, prepare
 from fallow.client.session import ClientSession
 from fallow.client.stream import StreamBook
+from fallow.client.sweep import ParameterRows, read_parameters
 from fallow.link.link import Link
 from fallow.model.errors import BadRequest, Closed
 from fallow.model.ids import SessionId
@@ -146,6 +149,58 @@ class Grid:
         job: Job[T] = self._job("reduce", op, _source(iterable), {**options, "timeout": timeout})
         return job._fold(op, initial, None)
 
+    def run(
+        self,
+        command: str | Sequence[str],
+        /,
+        *,
+        params: Any = None,
+        inputs: Files = (),
+        outputs: Iterable[str] = (),
+        executables: Mapping[str, str | os.PathLike[str]] | None = None,
+        environ: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        stdin_file: str | None = None,
+        shell: bool = False,
+        success_codes: Iterable[int] = (0,),
+        input_fault_codes: Iterable[int] = (),
+        **options: Any,
+    ) -> ProgramJob:
+        """Run a program once for each set of parameters, in a fresh folder with its input files; results are ProgramResults.
+
+        command: program and arguments; `{x}` is the parameter x, `{index}` the task's index. It is split into words and run
+        without a shell, unless `shell` is true. params: a mapping from names to columns, which are crossed (a tuple of names: its
+        column has a row of values for each step); an iterable of mappings; or a CSV file. inputs: files and folders (a mapping
+        gives them other names). outputs: names and patterns of what each task must leave in its folder. executables: by platform
+        ("linux-x86_64"), for `{executable}`. environ: environment variables. stdin: text, stdin_file: file of the folder.
+        success_codes: exit codes of tasks that have a result. input_fault_codes: those of tasks that are never tried again.
+
+        Options as in `map`. Raises BadRequest.
+        """
+        self._check_open()
+        rows = read_parameters(params)
+        prepared = prepare(
+            command,
+            rows.names,
+            inputs=inputs,
+            outputs=outputs,
+            executables=executables,
+            environ=environ,
+            stdin=stdin,
+            stdin_file=stdin_file,
+            shell=shell,
+            success_codes=success_codes,
+            input_fault_codes=input_fault_codes,
+        )
+        return self._run(prepared, rows, options)
+
+    def _run(self, prepared: Prepared, rows: ParameterRows, options: Mapping[str, Any]) -> ProgramJob:
+        """Start a program's job."""
+        source = ParameterSource(rows, rows.known_length(), prepared.blobs)
+        job = ProgramJob(self._core, prepared, source, of_program(self._core.options(options), prepared, options))
+        job._start_soon()
+        return job
+
     def put(self, value: object) -> Ref:
         """Store a large object in the grid once; the Ref may stand anywhere in arguments, and tasks get the object.
 
@@ -182,6 +237,10 @@ class Grid:
         self._check_open()
         info: JobInfo = self._core.ask("job", name, JobInfo)
         options = msgspec.structs.replace(self._defaults, name=info.spec.name)
+        if info.spec.is_program:
+            program: Job[Any] = ProgramJob(self._core, None, AttachedSource(info), options, info=info)
+            program._follow(info)
+            return program
         stages = tuple((kind, _unknown) for kind in info.spec.stages)
         job: Job[Any] = Job(self._core, stages, AttachedSource(info), options, info=info)
         job._follow(info)

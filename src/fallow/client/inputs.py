@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from threading import Condition
 from typing import Any
@@ -56,7 +56,10 @@ def known_length(items: Iterable[Any]) -> int | None:
     return len(items) if isinstance(items, Sized) else None
 
 
-def cut(items: Iterable[Any], length: int | None) -> Iterator[Page]:
+Encode = Callable[[Sequence[Any]], list[pages.Piece]]
+
+
+def cut(items: Iterable[Any], length: int | None, encode: Encode = pages.encode_list) -> Iterator[Page]:
     """Cut items into pages of about PAGE_BYTES; one large item is a page of its own. Raises PicklingFailed."""
     start = 0
     count = 1  # the first item tells how large they are; and its task starts at once
@@ -65,7 +68,7 @@ def cut(items: Iterable[Any], length: int | None) -> Iterator[Page]:
         chunk = list(islice(source, count)) if length is not None else _pull(source, count)
         if not chunk:
             return
-        for page in _pages(chunk, start):
+        for page in _pages(chunk, start, encode):
             yield page
             item_bytes = page.size_bytes / (page.stop - page.start)
         start += len(chunk)
@@ -88,17 +91,17 @@ def _pull(source: Iterator[Any], count: int) -> list[Any]:
     return chunk
 
 
-def _pages(chunk: Sequence[Any], start: int) -> Iterator[Page]:
+def _pages(chunk: Sequence[Any], start: int, encode: Encode) -> Iterator[Page]:
     with refs.collecting() as digests:
         try:
-            pieces = pages.encode_list(chunk)
+            pieces = encode(chunk)
         except Exception as error:  # whatever an item's own pickling raises
             raise _blame(chunk, start, error) from error
     page = Page(start, start + len(chunk), pieces, tuple(digests))
     if len(chunk) > 1 and not page.fits_inline:
         half = len(chunk) // 2
-        yield from _pages(chunk[:half], start)
-        yield from _pages(chunk[half:], start + half)
+        yield from _pages(chunk[:half], start, encode)
+        yield from _pages(chunk[half:], start + half, encode)
     else:
         check_refs(len(page.refs), f"input {start}, a {type(chunk[0]).__name__},")
         yield page

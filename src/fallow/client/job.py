@@ -6,17 +6,19 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future as StandardFuture
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from fallow.client.failures import exception_of
 from fallow.client.feeding import ParentSource, Source, release_job, start_job
 from fallow.client.inputs import Gate
 from fallow.client.job_state import JobState
 from fallow.client.options import Options
+from fallow.client.programs import Prepared
 from fallow.client.readers import CREDIT_BYTES, CompletionReader, Entry, OrderedReader
 from fallow.client.session import JobFeed
 from fallow.model.changes import LogEntry
 from fallow.model.errors import BadRequest, FallowError
+from fallow.model.ids import Digest
 from fallow.model.job import (
     MAX_FUNCTION_NAME,
     JobInfo,
@@ -43,6 +45,9 @@ class Job(Generic[T]):
     An unnamed job lives as long as this object; a named one until it is deleted.
     """
 
+    _codec: ClassVar[Literal["pickle", "json"]] = "pickle"
+    _can_fuse: ClassVar[bool] = True
+
     def __init__(
         self,
         core: "GridCore",
@@ -64,7 +69,7 @@ class Job(Generic[T]):
             self._id, self._label = info.spec.id, info.spec.name or info.spec.function_name
             self._reduces = info.spec.reduces
         else:
-            self._function, self._refs = core.pickle_stages(stages)
+            self._function, self._refs = self._encode(stages)
             self._id, self._label = core.new_job_id(), options.name or _label(stages)
             self._reduces = stages[-1][0] == "reduce"
         self._state = JobState(self._id, self._label, Gate(is_windowed=source.is_iterator))
@@ -72,6 +77,10 @@ class Job(Generic[T]):
         if info is not None:
             self._state.progress = info.progress
         self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    def _encode(self, stages: tuple[tuple[StageKind, Callable[..., Any]], ...]) -> tuple[bytes, tuple[Digest, ...]]:
+        """Return the blob that says what is run, and those that it refers to."""
+        return self._core.pickle_stages(stages)
 
     # --- identity -------------------------------------------------------------------------------
 
@@ -134,7 +143,7 @@ class Job(Generic[T]):
         if self._reduces:
             raise BadRequest("nothing can follow reduce")
         with self._lock:
-            if not self._started and not self._fused and not options:
+            if self._can_fuse and not self._started and not self._fused and not options:
                 child: Job[Any] = Job(self._core, (*self._stages, (kind, function)), self._source, self._options)
                 self._fused = True
             else:
@@ -179,6 +188,7 @@ class Job(Generic[T]):
             function=self._core.digest(self._function),
             function_name=_label(self._stages),
             inputs=self._source.inputs(),
+            codec=self._codec,
             name=self._options.name,
             session=self._core.session.id,
             refs=self._refs,
@@ -414,7 +424,9 @@ def _label(stages: tuple[tuple[StageKind, Callable[..., Any]], ...]) -> str:
     return ".".join(f"{kind}({_name(function)})" for kind, function in stages)[:MAX_FUNCTION_NAME]
 
 
-def _name(function: Callable[..., Any]) -> str:
+def _name(function: Any) -> str:
+    if isinstance(function, Prepared):
+        return function.label
     return getattr(function, "__qualname__", None) or type(function).__name__
 
 

@@ -4,6 +4,7 @@ import threading
 
 from fallow.client.inputs import Gate
 from fallow.client.readers import end_error
+from fallow.client.result_page import Present
 from fallow.model.ids import JobId
 from fallow.model.job import JobProgress
 
@@ -21,6 +22,8 @@ class JobState:
         self.gate = gate
         self.outlives_client = False
         """Whether the job is named, or one that a named job goes on from: then all its inputs are to reach the hub."""
+        self.present: Present | None = None
+        """Makes what users see of a page's values and their indices; None: they are seen as they are."""
         self.is_dropped = False
         """Whether the `Job` went while its inputs were still being sent."""
 

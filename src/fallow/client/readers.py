@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from fallow.client.result_page import ResultValues
+from fallow.client.result_page import Present, ResultValues
 from fallow.model.errors import InputEnded, JobCancelled
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import JobProgress
@@ -48,7 +48,7 @@ class _Reader(ABC):
     def on_pages(self, pages: tuple[StoredPage, ...], blobs: dict[Digest, Path | bytes]) -> None:
         with self._condition:
             for page in pages:
-                values = _values(page, blobs)
+                values = _values(page, blobs, self.state.present)
                 for start, stop in zip(page.counts[::2], page.counts[1::2], strict=True):
                     for a, b in self._seen.add(start, stop):
                         self._keep((values, a, b))
@@ -124,9 +124,9 @@ class CompletionReader(_Reader):
             return self._waiting.popleft()
 
 
-def _values(page: StoredPage, blobs: dict[Digest, Path | bytes]) -> ResultValues:
+def _values(page: StoredPage, blobs: dict[Digest, Path | bytes], present: Present | None) -> ResultValues:
     blob = page.page.blob
-    return ResultValues(page, blobs[blob] if blob is not None else page.page.data)
+    return ResultValues(page, blobs[blob] if blob is not None else page.page.data, present)
 
 
 def end_error(progress: JobProgress, name: str) -> BaseException | None:

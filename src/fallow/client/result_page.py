@@ -1,15 +1,18 @@
 """A result page on the client: decoded when first asked, then shared by all who hold part of it."""
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from fallow.client.failures import exception_of
 from fallow.model.failure import Failure
-from fallow.model.page import StoredPage
+from fallow.model.page import ResultPage, StoredPage
 from fallow.slot.pages import decode
+
+Present = Callable[[Sequence[Any], Sequence[int], ResultPage], list[Any]]
+"""From values and their indices to what users see."""
 
 
 class FilteredOut(Exception):
@@ -19,10 +22,11 @@ class FilteredOut(Exception):
 class ResultValues:
     """The values and failures of one stored page."""
 
-    __slots__ = ("_data", "_failures", "_kept", "_offsets", "_values", "page")
+    __slots__ = ("_data", "_failures", "_kept", "_offsets", "_present", "_values", "page")
 
-    def __init__(self, page: StoredPage, data: bytes | Path | None) -> None:
-        """data: the page's bytes, or a file with them if it is a blob."""
+    def __init__(self, page: StoredPage, data: bytes | Path | None, present: Present | None = None) -> None:
+        """data: the page's bytes, or a file with them if it is a blob. present: makes what users see of the values."""
+        self._present = present
         self.page = page.page
         self._data = data
         self._values: Sequence[Any] | None = None
@@ -36,6 +40,9 @@ class ResultValues:
         if self._values is None:
             self._values = [] if self._data is None else _decode(self._data)
             self._data = None
+            if self._present is not None:
+                indices = [index for a, b in self._index() for index in range(a, b)]
+                self._values = self._present(self._values, indices, self.page)
         return self._values
 
     def _index(self) -> list[tuple[int, int]]:

@@ -22,7 +22,9 @@ EARLY_SLOWEST_S = 4 * TARGET_S
 class BatchSizer:
     """Of one job on one node."""
 
-    def __init__(self, *, reduces: bool) -> None:
+    def __init__(self, *, reduces: bool, singly: bool = False) -> None:
+        """singly: each task is a batch, as its results may be blamed on the node, which is told for one task."""
+        self._singly = singly
         self._target_s = REDUCE_TARGET_S if reduces else TARGET_S
         self._task_s = 0.0
         self._task_bytes = 0.0
@@ -46,7 +48,7 @@ class BatchSizer:
 
     def count(self) -> int:
         """Return how many tasks the next batch may have."""
-        if not self._measured:
+        if not self._measured or self._singly:
             return 1
         # Where the times have a heavy tail, the mean is not to be trusted.
         each_s = max(self._task_s, self._slowest_s / 10 if self._slowest_s > 2 * self._target_s else 0.0, 1e-8)

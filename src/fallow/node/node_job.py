@@ -1,6 +1,7 @@
 """A job as a node holds it: its spec, its function and sources once they are here, and how it is sent to slots."""
 
 import json
+import os
 import shutil
 import stat
 import tempfile
@@ -14,7 +15,7 @@ from fallow.model.page import INLINE_BYTES
 from fallow.node.batch_sizer import BatchSizer
 from fallow.node.page_shelf import ShelvedPage
 from fallow.node.slot_kind import SlotKind
-from fallow.slot.protocol import FORGET, HEADER, LOAD, PAGE, RUN
+from fallow.slot.protocol import FORGET, HEADER, LOAD, PAGE, RESUME, RUN
 
 MAX_SOURCE_BYTES = 512 << 20
 """Size of a source archive's files, unpacked: local modules are text."""
@@ -29,7 +30,7 @@ class NodeJob:
         self.kind = kind
         self.spec = spec
         self.counts = isinstance(spec.inputs, Counting)
-        self.sizer = BatchSizer(reduces=spec.reduces)
+        self.sizer = BatchSizer(reduces=spec.reduces, singly=spec.is_program)
         self.missing: set[Digest] = set(spec.blobs)
         self.broken: str | None = None
         """Why it can't run here at all."""
@@ -53,7 +54,8 @@ class NodeJob:
             list(folders.values()),
             refs,
         ]
-        self._load = self._message(LOAD, head, b"" if is_large else function.read_bytes(), (0, 0), 0)
+        every_ms = round(spec.checkpoint_s * 1000)
+        self._load = self._message(LOAD, head, b"" if is_large else function.read_bytes(), (every_ms, 0), 0)
 
     def load_message(self) -> bytes:
         assert self._load is not None
@@ -65,6 +67,11 @@ class NodeJob:
         head = [path, page.kept, refs] if path is not None or page.kept is not None or refs else None
         data = b"" if path is not None else page.data or b""
         return self._message(PAGE, head, data, (page.start, page.stop), shelved.number)
+
+    def resume_message(self, index: int, path: Path) -> bytes:
+        """Build what lets a task go on from the checkpoint in a file."""
+        text = os.fsencode(path)
+        return HEADER.pack(RESUME, self.number, len(text), index, 0, 0, 0) + text
 
     def run_message(self, start: int, stop: int, page: int, number: int) -> bytes:
         return HEADER.pack(RUN, self.number, 0, start, stop, page, number)

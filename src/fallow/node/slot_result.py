@@ -8,16 +8,27 @@ import msgspec
 from fallow.model.failure import Failure
 from fallow.model.page import ResultPage
 from fallow.model.ranges import Range
+from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT
 
 MAX_FILES = 10_000
 """Files beside the values of one page."""
 
 _Head = tuple[str | None, int, tuple[int, ...] | None, tuple[tuple[int, str, str, str, int], ...], tuple[str, ...]]
+_PROGRAM_KINDS = {ENVIRONMENT_FAULT: "environment", INPUT_FAULT: "program"}
+"""Whose fault a program's failure is; functions can't say."""
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def read_result(
-    span: Range, body: memoryview, head_bytes: int, elapsed_ns: int, *, partial: bool, node: str, folder: Path
+    span: Range,
+    body: memoryview,
+    head_bytes: int,
+    elapsed_ns: int,
+    *,
+    partial: bool,
+    node: str,
+    folder: Path,
+    is_program: bool = False,
 ) -> tuple[ResultPage, Path | None, Sequence[Path]]:
     """Build the page of results of a DONE message (fallow.slot.protocol), name the file that its bytes are in, if
     they are many, and those that its values refer to.
@@ -38,7 +49,7 @@ def read_result(
         failures.append(
             Failure(
                 index=index,
-                kind="raised",
+                kind=_PROGRAM_KINDS.get(type_name, "raised") if is_program else "raised",
                 type_name=type_name,
                 message=message,
                 traceback=traceback,

@@ -102,7 +102,7 @@ def _sort_failures(
             continue
         if lease is None or index not in lease.unfinished:
             stale.append(index)
-        elif _raised(job, index) < job.spec.retries:
+        elif failure.kind == "raised" and _raised(job, index) < job.spec.retries:
             again.append(failure)
         else:
             final.append(failure)

@@ -31,8 +31,20 @@ PIPELINE_FILE = "<fallow pipeline>"
 _OURS = (__file__.removesuffix("failures.py"), PIPELINE_FILE, "<frozen importlib")
 
 
+class Told(Exception):
+    """A fault that is told in its own words, without a traceback."""
+
+    def __init__(self, type_name: str, message: str, text: str = "") -> None:
+        """text: what stands in the traceback's place, such as a program's last words."""
+        super().__init__(message)
+        self.type_name = type_name
+        self.text = text
+
+
 def describe(index: int, error: BaseException, earlier: int) -> Record:
     """Make the record of a task that raised. earlier: how many failures the page has before it."""
+    if isinstance(error, Told):
+        return (index, error.type_name, bounded(str(error), MESSAGE_BYTES), bounded(error.text, TRACEBACK_BYTES), None)
     is_short = earlier >= FULL_LENGTH
     kind = type(error)
     name = (

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module, invalidate_caches
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fallow.slot import pages
 from fallow.slot.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from fallow.slot.program import Runner
 
 REF_BYTES = 512 << 20
 """Blobs of `grid.put` objects that a slot keeps unpickled. They are mapped, so most of it is shared with other slots."""
@@ -98,8 +101,12 @@ class Page:
 class SlotJob:
     """One job in this slot."""
 
-    def __init__(self, head: Sequence[Any], function: bytes) -> None:
-        stages, self.codec, self._path, self._counting, self._has_timeout, self._sources, _ = head
+    def __init__(self, head: Sequence[Any], function: bytes, folder: str) -> None:
+        """folder: the slot's own, in which programs run."""
+        stages, self.codec, self._path, self._counting, self._has_timeout, self._sources, self._paths = head
+        self._folder = folder
+        self.runner: Runner | None = None
+        """What runs the program, if the job is one."""
         self._stages = tuple(stages)
         self._function = function
         self._pipeline: Pipeline | None = None
@@ -120,6 +127,11 @@ class SlotJob:
         return self._pipeline
 
     def _load(self) -> Pipeline:
+        if self._stages == ("run",):
+            from fallow.slot.program import Runner
+
+            self.runner = Runner(json.loads(bytes(self._body())), self._paths, self._folder)
+            return Pipeline(self._stages, [self.runner], has_timeout=self._has_timeout)
         new = [folder for folder in self._sources if folder not in sys.path]
         if new:
             sys.path[:0] = new

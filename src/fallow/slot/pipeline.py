@@ -26,6 +26,7 @@ NOTHING = object()
 _CALLS = {
     "map": "x = {f}(x)",
     "starmap": "x = {f}(*x)",
+    "run": "x = {f}(index - 1, x)",
     "call": "args, kwargs = x; x = {f}(*args, **kwargs)",
     "apply": "call, args, kwargs = x; x = call(*args, **kwargs)",
 }

@@ -3,11 +3,13 @@
 Agent to slot, on the slot's first fd 0:
 
     LOAD    a job: body = JSON `[stages, codec, function path or null, counting [start, step] or null, has timeout,
-            source folders, refs {digest: path}]`, then the function's bytes if they have no path. c = length of the JSON
+            source folders, refs {digest: path}]`, then the function's bytes if they have no path. c = length of the JSON,
+            a = milliseconds between checkpoints of a task
     PAGE    inputs [a, b) of a job, page number d: body = JSON `[path or null, kept ranges or null, refs]`, then the page's bytes if they
             have no path. c = length of the JSON, 0 for none: bytes, all kept, no refs
     RUN     run the tasks [a, b), whose inputs are in page number c (-1: the job counts). d = number of the run, from 1 on
     FORGET  the page number a; the whole job if a is -1
+    RESUME  task a of a job, which the next RUN brings, goes on from a checkpoint: body = path of the file
 
 Agent to slot, on the control pipe, so that it is heard while a task runs:
 
@@ -25,6 +27,11 @@ Slot to agent, on the slot's first fd 1:
     GAVE    answer to CUT: of run number a, the last that has begun, the tasks from index b on are given back (none, if
             that is its end), and the later runs, up to the CUT's number, whole. No DONE names them; the DONE of the
             tasks before b may come before this
+    SAVED   task a left a checkpoint: body = path of the file, in the slot's folder; the agent takes it away
+    PROGRESS of task a: body = JSON `[fraction or null, message]`
+
+In a container, fds 0 and 1, fd 2 and the control pipe are CONNECTIONS to a socket of the agent in the slot's folder, made in
+this order; the last one is the keeper's (fallow.slot.contained), which writes ENDED when the slot has ended.
 
 Everything in JSON, because the agent must not unpickle (or unmarshal) what user code can write.
 
@@ -39,14 +46,25 @@ import struct
 HEADER = struct.Struct("<B3xIIqqqq")
 """Kind, job key (the agent's number for a job in this slot), length of the body, and the numbers a, b, c, d."""
 
-LOAD, PAGE, RUN, FORGET, CUT = 1, 2, 3, 4, 8
-READY, DONE, PRINTED, GAVE = 5, 6, 7, 9
+LOAD, PAGE, RUN, FORGET, CUT, RESUME = 1, 2, 3, 4, 8, 10
+READY, DONE, PRINTED, GAVE, SAVED, PROGRESS = 5, 6, 7, 9, 11, 12
 
 PRINTED_ENTRY = struct.Struct("<qI")
+
+CONTAINED = "unix:"
+"""Before the path of the agent's socket, in place of the control pipe."""
+CONNECTIONS = 4
+ENDED = struct.Struct("<iqq")
+"""The slot's return code as `Popen.returncode` has it, the peak memory in bytes, and how many processes were killed because the
+container was over its memory.
+"""
 
 COUNTER_BYTES = 64
 """A cache line."""
 RUNNING, STARTED_NS, LAST = 0, 1, 2
+
+ENVIRONMENT_FAULT, INPUT_FAULT = "EnvironmentFault", "InputFault"
+"""Type names of a program's failures: the node is to blame (it is tried elsewhere); its input is (it is not tried again)."""
 
 MAX_BODY_BYTES = 8 << 20
 """No message is longer: pages over 960 KiB go by path, and failures are bounded per page."""

@@ -1,0 +1,191 @@
+"""The folder of one attempt: made fresh, filled with input files, emptied at the end whatever the program did there.
+
+    work/<number>/files     the program's working folder
+    work/<number>/tmp       its $TMPDIR
+    work/<number>/stdout    what it wrote; also stdin and stderr
+
+Large inputs are links to the node's cache, whose files are read-only: they are never copied for a task. An executable needs
+permissions of its own and a disk that programs may be started from, so it is copied, once for each slot.
+"""
+
+import base64
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+TOO_LONG = errno.E2BIG
+_numbers = itertools.count(1)
+_copies: dict[str, tuple[str, tuple[int, ...]]] = {}
+"""Executables in this slot, by digest: path, and how it looked."""
+
+
+class BadFile(Exception):
+    """A name or a file that a program may not have."""
+
+
+def inside(path: str) -> str:
+    """Return a path or pattern; raises BadFile if it leaves the working folder."""
+    parts = path.removesuffix("/").split("/")
+    is_absolute = not parts[0] or ":" in parts[0]
+    if ".." in parts or is_absolute or "\\" in path or "\0" in path or any(part in {"", "."} for part in parts):
+        raise BadFile(f"{path!r} lies outside of the task's working folder")
+    return path
+
+
+class Attempt:
+    """One attempt's folder; use it in a `with` block."""
+
+    def __init__(self, slot_folder: str) -> None:
+        self._copies_folder = os.path.join(slot_folder, "executables")
+        self._folder = os.path.join(slot_folder, "work", str(next(_numbers)))
+        self.files = os.path.join(self._folder, "files")
+        self._temporary = os.path.join(self._folder, "tmp")
+        self._stdin = os.path.join(self._folder, "stdin")
+        self.stdout = os.path.join(self._folder, "stdout")
+        self.stderr = os.path.join(self._folder, "stderr")
+        self._stdin_path: str | None = None
+        self.inputs: dict[str, tuple[int, int]] = {}
+        """What was written into the folder before the program began: size and time of change, by name."""
+
+    def __enter__(self) -> "Attempt":
+        os.makedirs(self.files)
+        os.mkdir(self._temporary)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        remove_tree(self._folder)
+
+    # --- inputs ---
+
+    def put(self, file: Mapping[str, Any], paths: Mapping[str, str]) -> None:
+        """Lay out one input file; raises OSError."""
+        name = inside(file["path"])
+        place = os.path.join(self.files, *name.split("/"))
+        if "/" in name:
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+        digest, is_executable = file.get("digest"), bool(file.get("executable"))
+        if digest is None:
+            mode = 0o755 if is_executable else 0o644
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+            with os.fdopen(handle, "wb", buffering=0) as target:
+                _write(target, base64.b64decode(file["data"]))
+        elif is_executable:
+            _link(self._copy(digest, paths), place)
+        else:
+            _link(paths[digest], place)
+        facts = os.lstat(place)
+        self.inputs[name] = (facts.st_size, facts.st_mtime_ns)
+
+    def put_executable(self, file: Mapping[str, Any], paths: Mapping[str, str]) -> str:
+        """Lay out the program's executable; return the word with which it is called."""
+        self.put({**file, "executable": True}, paths)
+        return os.path.join(".", file["path"])
+
+    def _copy(self, digest: str, paths: Mapping[str, str]) -> str:
+        known = _copies.get(digest)
+        if known is not None and _look(known[0]) == known[1]:
+            return known[0]
+        os.makedirs(self._copies_folder, exist_ok=True)
+        place = os.path.join(self._copies_folder, digest)
+        with contextlib.suppress(FileNotFoundError):  # a program has changed it
+            os.unlink(place)
+        shutil.copyfile(paths[digest], place)
+        os.chmod(place, 0o555)  # noqa: S103 -- it is to be run
+        _copies[digest] = (place, _look(place))
+        return place
+
+    # --- streams ---
+
+    def give_stdin(self, text: str) -> None:
+        with open(self._stdin, "wb") as file:
+            file.write(text.encode())
+        self._stdin_path = self._stdin
+
+    def take_stdin(self, name: str) -> None:
+        """Let a file of the working folder be the standard input."""
+        place = os.path.join(self.files, *inside(name).split("/"))
+        if not os.path.isfile(place):
+            raise BadFile(f"stdin_file: there is no file {name!r} among the inputs")
+        self._stdin_path = place
+
+    @contextlib.contextmanager
+    def streams(self) -> Iterator[tuple[IO[bytes], IO[bytes], IO[bytes]]]:
+        """Open the program's standard streams, for as long as it takes to start it."""
+        source = os.devnull if self._stdin_path is None else self._stdin_path
+        with open(source, "rb") as stdin, open(self.stdout, "wb") as stdout, open(self.stderr, "wb") as stderr:
+            yield stdin, stdout, stderr
+
+    def tail(self, limit_bytes: int) -> str:
+        """Return the end of what the program wrote to stderr, or to stdout if that is nothing."""
+        for path in (self.stderr, self.stdout):
+            try:
+                with open(path, "rb") as file:
+                    file.seek(max(0, file.seek(0, 2) - limit_bytes))
+                    text = file.read(limit_bytes).decode("utf-8", "replace").strip()
+            except OSError:
+                continue
+            if text:
+                return text
+        return ""
+
+    # --- the process ---
+
+    def find(self, word: str) -> str:
+        """Return the program that a command's first word means: one of the working folder, else one of the path."""
+        if os.path.isabs(word):
+            return word
+        place = os.path.join(self.files, *word.replace("\\", "/").split("/"))
+        if os.path.isfile(place) and (os.sep in word or "/" in word or os.access(place, os.X_OK)):
+            return place
+        return (shutil.which(word) or word) if sys.platform == "win32" else word
+
+    def environment(self, more: Mapping[str, str], index: int) -> dict[str, str]:
+        """Return the program's environment: the slot's, a temporary folder of its own, what the job adds."""
+        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._temporary)
+        return {**os.environ, **own, "FALLOW_INDEX": str(index), **more}
+
+
+def remove_tree(folder: str) -> None:
+    """Remove a folder with all that a program left there, also what it made unreadable."""
+
+    def allow(function: Any, path: str, _: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), stat.S_IRWXU)
+            if not os.path.islink(path):
+                os.chmod(path, stat.S_IRWXU)
+            if function in {os.unlink, os.rmdir}:
+                function(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+    shutil.rmtree(folder, onerror=allow)
+
+
+def _link(source: str, place: str) -> None:
+    try:
+        os.symlink(source, place)
+    except (OSError, NotImplementedError):  # Windows lets only some users make them
+        try:
+            os.link(source, place)
+        except OSError:
+            shutil.copyfile(source, place)
+
+
+def _look(path: str) -> tuple[int, ...]:
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return ()
+    return (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_mode)
+
+
+def _write(file: Any, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
