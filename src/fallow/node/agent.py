@@ -183,7 +183,9 @@ class Agent:
             minor = (await process.communicate())[0].decode().strip()
             if process.returncode != 0:
                 raise BadRequest(f"{self._settings.python} is not a Python interpreter that works")
-        self._info = machine.describe(self._settings, minor)
+        info = machine.describe(self._settings, minor)
+        builds, note = self._dispatcher.environments.describe()
+        self._info = msgspec.structs.replace(info, builds=builds, notes={**info.notes, "environments": note})
 
     async def _serve(self) -> None:
         backoff = FIRST_BACKOFF_S
@@ -388,6 +390,7 @@ class Agent:
         self._check_disk()
         self._outbox.offer_again()
         self._cache.trim(lambda digest: self._dispatcher.needs(digest) or self._outbox.needs(digest))
+        self._dispatcher.trim_environments()
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self._settings.folder).free
@@ -416,7 +419,7 @@ class Agent:
     async def _measure(self) -> None:
         score = await benchmark.measure(self._settings.python, environment.without_secrets(os.environ))
         if score is not None:
-            self._info = machine.describe(self._settings, self._info.pythons[0], score)
+            self._info = msgspec.structs.replace(self._info, score=score)
             if self._is_welcome:
                 self._tell_changed()
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from fallow.model.changes import LogEntry
-from fallow.model.errors import BadRequest
+from fallow.model.errors import BadRequest, EnvironmentFailed
 from fallow.model.failure import Failure
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.job import JobSpec
@@ -21,6 +21,7 @@ from fallow.model.lease import HeldLease, Lease, RunningTask
 from fallow.model.page import InputPage, ResultPage
 from fallow.model.ranges import Range, RangeSet
 from fallow.node.enforcer import Enforcer
+from fallow.node.environments import Environments
 from fallow.node.lease_queue import LeaseQueue, QueuedLease
 from fallow.node.node_job import NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
@@ -33,6 +34,12 @@ from fallow.node.slots import Batch, Slot, SlotPool
 ASK_AGAIN_S = 5.0
 """An input page or a spec that was asked for is asked for again after this."""
 FAILURES_PER_PAGE = 1000
+FULL_LOGS = 4
+"""Tasks of a lease whose failure holds the whole log of an environment that can't be built …"""
+SHORT_LOG = 300
+"""… and the characters of it that the others hold."""
+BROKEN_PAUSE_S = 1.0
+"""How long a lease of a job whose environment can't be built waits here, so that nodes which have it come first."""
 
 _log = structlog.get_logger("fallow.node")
 
@@ -90,15 +97,18 @@ class Dispatcher:
         self._seen: dict[Slot, tuple[int, float]] = {}
         self.pool = SlotPool(settings, self, off_loop)
         self._enforcer = Enforcer(self.pool, self._queue)
+        self.environments = Environments(settings, off_loop)
 
     def open(self) -> None:
         shutil.rmtree(self._sources_folder, ignore_errors=True)  # of earlier jobs; archives are in the cache
         self._sources_folder.mkdir(parents=True)
+        self.environments.open()
         self.pool.open()
 
     def close(self) -> None:
         for task in self._preparing:
             task.cancel()
+        self.environments.close()
         self._enforcer.close()
         self.pool.close()
 
@@ -264,7 +274,7 @@ class Dispatcher:
         packed = {digest: self._sources_folder / digest for digest in spec.sources.values()}
         packed = {digest: folder for digest, folder in packed.items() if not folder.exists()}
         assert function is not None
-        if not packed:
+        if not packed and spec.environment is None:
             try:
                 job.prepare(function, folders, refs)
             except OSError as error:
@@ -277,7 +287,12 @@ class Dispatcher:
                     archive = self._owner.fetch(digest)
                     assert archive is not None
                     await self._off_loop(lambda archive=archive, folder=folder: unpack_sources(archive, folder))  # type: ignore[misc]
+                if spec.environment is not None:
+                    await self._build(spec.environment, spec)
                 job.prepare(function, folders, refs)
+            except EnvironmentFailed as error:
+                self._lack_environment(job, str(error))
+                return
             except (BadRequest, OSError) as error:
                 self._break(job, str(error))
                 return
@@ -287,15 +302,48 @@ class Dispatcher:
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
 
+    async def _build(self, environment: Digest, spec: JobSpec) -> None:
+        lock = self._owner.fetch(environment)
+        assert lock is not None
+        blobs = {digest: path for digest in spec.refs if (path := self._owner.fetch(digest)) is not None}
+        self.pool.pythons[environment] = await self.environments.python_of(environment, lock, blobs)
+
+    def trim_environments(self) -> None:
+        """Remove environments that nothing here needs, if they take too much room."""
+        kinds = [kind for slot in self.pool for kind in (slot.process.kind, slot.next_kind) if kind is not None]
+        needed = {kind.environment for kind in kinds} | {job.spec.environment for job in self._jobs.values()}
+        self.environments.trim(lambda digest: digest in needed)
+        self.pool.pythons = {digest: python for digest, python in self.pool.pythons.items() if digest in needed}
+
+    def environment_unusable(self, environment: Digest, reason: str) -> None:
+        for job in [job for job in self._jobs.values() if job.spec.environment == environment]:
+            self._lack_environment(job, reason)
+
+    def _lack_environment(self, job: NodeJob, reason: str) -> None:
+        job.lacks_environment = True
+        self._break(job, f"the environment can't be had on {self._settings.name}: {reason}")
+
     def _break(self, job: NodeJob, reason: str) -> None:
         job.broken = reason
         for queued in self._queue.of_job(job.spec.id):
-            self._fail_pending(queued, reason)
+            self._fail_pending(queued, job)
 
-    def _fail_pending(self, queued: QueuedLease, reason: str) -> None:
+    def _fail_pending(self, queued: QueuedLease, job: NodeJob) -> None:
+        assert job.broken is not None
         while queued.pending:
             start, stop = self._queue.take(queued, FAILURES_PER_PAGE, queued.lease.stop)
-            self._fail(queued.lease, start, stop, reason)
+            if job.lacks_environment:
+                self._give_up(queued.lease, start, stop, job.broken)
+            else:
+                self._fail(queued.lease, start, stop, job.broken)
+
+    def _give_up(self, lease: Lease, start: int, stop: int, reason: str) -> None:
+        """Report tasks as broken here, so that other nodes try them."""
+        self._queue.finish(lease.id, start, stop)
+        for index in range(start, stop):
+            message = reason if index - start < FULL_LOGS else f"…{reason[-SHORT_LOG:]}"
+            failure = Failure(index=index, kind="environment", message=message, node=self._settings.name)
+            self._owner.broke(lease.id, lease.job, failure)
 
     def _fail(self, lease: Lease, start: int, stop: int, reason: str) -> None:
         """Report tasks as failed that could not even be tried."""
@@ -315,8 +363,16 @@ class Dispatcher:
         needs = job.spec.requirements
         self._queue.add(lease, priority=job.spec.priority, cores=needs.cores, memory_bytes=needs.memory_bytes)
         queued = self._queue.get(lease.id)
-        if job.broken is not None and queued is not None:
-            self._fail_pending(queued, job.broken)
+        if job.lacks_environment:
+            asyncio.get_running_loop().call_later(BROKEN_PAUSE_S, self._give_up_later, lease.id)
+        elif job.broken is not None and queued is not None:
+            self._fail_pending(queued, job)
+
+    def _give_up_later(self, lease: LeaseId) -> None:
+        queued = self._queue.get(lease)
+        job = None if queued is None else self._jobs.get(queued.lease.job)
+        if queued is not None and job is not None:
+            self._fail_pending(queued, job)
 
     def dispatch(self) -> None:
         """Hand out what can be, most urgent first."""

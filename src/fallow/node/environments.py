@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,10 @@ import structlog
 from fallow.model.environment import decode_lock
 from fallow.model.errors import BadRequest, EnvironmentFailed
 from fallow.model.ids import Digest
-from fallow.node.builder import Builder
+from fallow.node.builder import Builder, find_builders
+from fallow.node.builders.uv import UvBuilder
 from fallow.node.off_loop import OffLoop
+from fallow.node.settings import NodeSettings
 
 BUILDS_AT_A_TIME = 2
 FAILED_FOR_S = 60.0
@@ -41,10 +44,9 @@ class Marker(msgspec.Struct, frozen=True):
 class Environments:
     """Folders under `folder`, found by the digest of their lock."""
 
-    def __init__(self, folder: Path, limit_bytes: int, builders: Mapping[str, Builder], off_loop: OffLoop) -> None:
-        self._folder = folder
-        self._limit_bytes = limit_bytes
-        self._builders = builders
+    def __init__(self, settings: NodeSettings, off_loop: OffLoop) -> None:
+        self._settings = settings
+        self._folder = settings.folder / "environments"
         self._off_loop = off_loop
         self._whole: dict[Digest, tuple[Path, Marker]] = {}
         self._builds: dict[Digest, asyncio.Task[str]] = {}
@@ -52,10 +54,17 @@ class Environments:
         self._turns = asyncio.Semaphore(BUILDS_AT_A_TIME)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def obstacle(self) -> str | None:
-        """Return why no environment can be built here; None if some can."""
-        reasons = [builder.obstacle() for builder in self._builders.values()]
-        return None if None in reasons else "; ".join(reason for reason in reasons if reason)
+    @cached_property
+    def builders(self) -> dict[str, Builder]:
+        return find_builders([UvBuilder(self._settings.folder / "packages", self._settings.hub_packages)])
+
+    def describe(self) -> tuple[bool, str]:
+        """Return whether environments can be built here, and what to tell people of it."""
+        obstacles = {name: builder.obstacle() for name, builder in self.builders.items()}
+        works = [name for name, obstacle in obstacles.items() if obstacle is None]
+        if works:
+            return True, f"built by {', '.join(works)}"
+        return False, "; ".join(obstacle for obstacle in obstacles.values() if obstacle)
 
     def open(self) -> None:
         """Find what is there from earlier, least recently used first, and remove what is not whole."""
@@ -101,7 +110,7 @@ class Environments:
         """Remove least recently used environments over the limit, except those that are needed now."""
         held = sum(marker.size_bytes for _, marker in self._whole.values())
         for digest, (_, marker) in list(self._whole.items()):
-            if held <= self._limit_bytes:
+            if held <= self._settings.environments_bytes:
                 return
             if not is_needed(digest):
                 held -= marker.size_bytes
@@ -113,7 +122,7 @@ class Environments:
         async with self._turns:
             try:
                 lock = decode_lock(lock_file.read_bytes())
-                builder = self._builders.get(lock.builder)
+                builder = self.builders.get(lock.builder)
                 if builder is None:
                     raise EnvironmentFailed(f"this node has no builder {lock.builder!r}")
                 folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=f"env-{digest[:12]}-"))

@@ -34,6 +34,8 @@ class NodeJob:
         self.missing: set[Digest] = set(spec.blobs)
         self.broken: str | None = None
         """Why it can't run here at all."""
+        self.lacks_environment = False
+        """Whether that is no fault of its own: another node may have what it needs."""
         self._load: bytes | None = None
 
     @property

@@ -2,11 +2,21 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fallow.node import platform
 from fallow.node.channel import ChannelKind
+
+
+@dataclass(frozen=True)
+class HubPackages:
+    """The hub's package index, for nodes that reach no other."""
+
+    url: str
+    """The hub's address."""
+    secret: str = field(repr=False)
+    """The node's own token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +45,10 @@ class NodeSettings:
     """Working directory of slots; the agent's own if None."""
     cache_bytes: int = 10 << 30
     """Blobs kept on disk for later use."""
+    environments_bytes: int = 20 << 30
+    """Environments kept on disk; those that jobs need now are kept in any case."""
+    hub_packages: HubPackages | None = None
+    """Where packages come from when the computer's own index can't be reached."""
     channel: ChannelKind = platform.CHANNEL
     """How slots are connected; another than the system's best is for tests."""
     reserve_bytes: int = 256 << 20

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -129,6 +129,10 @@ class PoolOwner(Protocol):
         """No slot can be started, for this reason; None: again they can."""
         ...
 
+    def environment_unusable(self, environment: Digest, reason: str) -> None:
+        """No slot can be started in it."""
+        ...
+
 
 class SlotPool:
     """Keeps `settings.slots` processes alive."""
@@ -149,6 +153,10 @@ class SlotPool:
         self._slots: dict[SlotProcess, Slot] = {}
         self._started: dict[int, float] = {}
         self._numbers = 0
+        self.pythons: dict[Digest, str] = {}
+        """Interpreters of the environments that are built."""
+        self._unusable: Counter[Digest] = Counter()
+        """Slots in a row that could not start in an environment."""
         self._failures = 0
         self._timers: set[asyncio.TimerHandle] = set()
         self._is_closed = False
@@ -204,7 +212,8 @@ class SlotPool:
             if not sandbox.limits:
                 needs_peak = kind.sandbox == "bubblewrap"
                 process.guard = self._limits.guard(kind.containment.limits, folder, needs_peak=needs_peak)
-            process.start(self._settings.python, sandbox, self._settings)
+            python = self._settings.python if kind.environment is None else self.pythons[kind.environment]
+            process.start(python, sandbox, self._settings)
         except OSError as error:
             self._release(process)
             self._clear(folder)
@@ -215,6 +224,12 @@ class SlotPool:
         self._write_pids()
 
     def _start_failed(self, kind: SlotKind, reason: str) -> None:
+        if kind.environment is not None:
+            self._unusable[kind.environment] += 1
+            if self._unusable[kind.environment] >= FAILED_STARTS:
+                del self._unusable[kind.environment]
+                self._owner.environment_unusable(kind.environment, f"no slot can start in it: {reason}")
+                kind = SlotKind(sandbox=self.default)
         self._failures += 1
         if self._failures >= FAILED_STARTS:
             self._owner.slots_unavailable(f"slots can't start: {reason}")
@@ -256,6 +271,8 @@ class SlotPool:
         if self._failures >= FAILED_STARTS:
             self._owner.slots_unavailable(None)
         self._failures = 0
+        if process.kind.environment is not None:
+            self._unusable.pop(process.kind.environment, None)
         self._owner.slot_ready()
 
     def slot_done(self, process: SlotProcess, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None:

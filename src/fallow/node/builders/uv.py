@@ -8,16 +8,15 @@ import platform as python_platform
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import structlog
 
 from fallow.model.environment import EnvironmentLock
 from fallow.model.errors import EnvironmentFailed
 from fallow.model.ids import Digest
 from fallow.node.builder import run_step
+from fallow.node.settings import HubPackages
 from fallow.packages.index import PackageIndex, configured_index
 from fallow.packages.uv import MISSING, find_uv, uv_environment
 
@@ -27,14 +26,6 @@ HUB_INDEX = "fallow"
 """What uv calls the hub's index; its password is in a variable of this name."""
 
 _log = structlog.get_logger("fallow.node")
-
-
-@dataclass(frozen=True)
-class HubPackages:
-    """The hub's own index, for nodes that reach no other."""
-
-    url: str
-    secret: str = field(repr=False)
 
 
 class UvBuilder:
@@ -102,6 +93,8 @@ def _through(hub: HubPackages, base: dict[str, str]) -> dict[str, str]:
 
 async def _serves(index: PackageIndex, name: str) -> bool:
     """Whether an index can be reached and knows a package; any that can only be looked at is taken to."""
+    import httpx  # 0.1 s
+
     for url in index.urls:
         if "://" not in url or url.startswith("file:"):
             return True
