@@ -29,9 +29,9 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/fallow demo $(ARGS)
 
-# More processes than two cores: tests wait for other processes more than they compute.
+# More processes than two cores: tests wait for others more than they compute. They start some hundreds: compiled files are kept.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(WORKERS) --dist worksteal --durations 10)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(WORKERS) --dist worksteal --durations 10)
 
 lint: lint-rules lint-format lint-types lint-arrows
 

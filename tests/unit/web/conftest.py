@@ -161,14 +161,14 @@ class Web:
         return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
 
 
-@pytest.fixture
-def make_web(tmp_path):
+@contextlib.contextmanager
+def webs(folder):
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
 
         def make(settings=WebSettings(), *, database="memory"):
             """database: None for SQLite in the folder."""
-            web = Web(runner, tmp_path / "hub", settings, database)
+            web = Web(runner, folder, settings, database)
             stack.callback(lambda: runner.run(web.hub.stop()))
             stack.callback(lambda: runner.run(web.client.aclose()))
             return web
@@ -177,5 +177,18 @@ def make_web(tmp_path):
 
 
 @pytest.fixture
+def make_web(tmp_path):
+    with webs(tmp_path / "hub") as make:
+        yield make
+
+
+@pytest.fixture
 def web(make_web):
     return make_web()
+
+
+@pytest.fixture(scope="module")
+def shared_web(tmp_path_factory):
+    """For the tests of a module that leave the hub as it was."""
+    with webs(tmp_path_factory.mktemp("shared") / "hub") as make:
+        yield make()
