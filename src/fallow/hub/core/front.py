@@ -1,6 +1,7 @@
 """What the web and the clients ask about jobs, by name or id, with the caller's rights."""
 
 import errno
+import math
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,19 +44,28 @@ class Front:
         return await self._hub.desk.job_info(self.resolve(ref, token), _owner(token))
 
     async def jobs(self, token: Token, *, limit: int = 100, before: float | None = None) -> list[JobInfo]:
-        """Return the caller's jobs: unfinished ones first, then by end, latest first. before: Unix time of the end."""
+        """Return the caller's jobs: unfinished ones first, then by end, latest first. before: Unix time of the end.
+
+        A job that ends meanwhile is still among the unfinished.
+        """
         owner = _owner(token)
         found: list[JobInfo] = []
         if before is None:
             live = [spec.id for spec in self._hub.book.specs.values() if owner is None or spec.owner == owner]
             found = [self._hub.scheduler.info(job) for job in live if self._hub.scheduler.has_job(job)][-limit:][::-1]
         await self._hub.journal.barrier()
+        seen = {info.spec.id for info in found}
+        at_once = limit
         while len(found) < limit:
-            ended = await self._hub.read(partial(self._hub.state.ended_jobs, limit=limit, before=before))
-            found += [ended_view(job).info for job in ended if owner is None or job.spec.owner == owner]
-            if len(ended) < limit:
+            ended = await self._hub.read(partial(self._hub.state.ended_jobs, limit=at_once, before=before))
+            fresh = [job for job in ended if job.spec.id not in seen]
+            found += [ended_view(job).info for job in fresh if owner is None or job.spec.owner == owner]
+            if len(ended) < at_once:
                 break
-            before = ended[-1].ended_at
+            seen.update(job.spec.id for job in fresh)
+            before = math.nextafter(ended[-1].ended_at, math.inf)  # others may have ended at the same moment
+            if not fresh:
+                at_once *= 2
         return found[:limit]
 
     async def create_job(
