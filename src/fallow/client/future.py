@@ -129,7 +129,7 @@ class Future(StandardFuture[T]):
     def _wait(self, timeout: float | None) -> None:
         with self._condition:
             if self._state is PENDING and not self._condition.wait_for(lambda: self._state is not PENDING, timeout):
-                raise TimeoutError(f"no result within {timeout} s")
+                raise TimeoutError(f"no result within {timeout:g} s")
 
     def cancel(self) -> bool:
         """Cancel the task, stopping it if it runs; return False if it was settled before."""

@@ -14,7 +14,8 @@ from fallow.client.inputs import Gate
 from fallow.client.job_state import JobState
 from fallow.client.options import Options
 from fallow.client.programs import Prepared
-from fallow.client.readers import CREDIT_BYTES, CompletionReader, Entry, OrderedReader
+from fallow.client.readers import CREDIT_BYTES, CompletionReader, Entry, OrderedReader, TimeIsUp
+from fallow.client.result_page import ResultValues
 from fallow.client.session import JobFeed
 from fallow.model.changes import LogEntry
 from fallow.model.errors import BadRequest, FallowError
@@ -133,7 +134,7 @@ class Job(Generic[T]):
         return folded
 
     def _fold(self, op: Callable[[T, T], T], initial: Any, timeout: float | None) -> T:
-        partials = self._values(OrderedReader, return_exceptions=False, deadline=_deadline(timeout))
+        partials = self._values(OrderedReader, return_exceptions=False, deadline=_Deadline(timeout))
         if initial is _UNSET:
             return functools.reduce(op, partials)
         folded: T = functools.reduce(op, partials, initial)
@@ -231,11 +232,15 @@ class Job(Generic[T]):
 
         timeout: seconds for all of them, from this call. Raises TimeoutError.
         """
-        return self._values(OrderedReader, return_exceptions=return_exceptions, deadline=_deadline(timeout))
+        return self._values(OrderedReader, return_exceptions=return_exceptions, deadline=_Deadline(timeout))
 
     def as_completed(self, *, return_exceptions: bool = False) -> Generator[tuple[int, T], None, None]:
-        """Yield (index, result) in the order in which the tasks end."""
+        """Yield (index, result) in the order in which the tasks end; of a fold, its parts with the first index of each."""
         for values, start, stop in self._entries(CompletionReader):
+            if values.page.partial:
+                for part in self._partial(values, return_exceptions):
+                    yield start, part
+                continue
             for index, value, failure in values.outcomes(start, stop):
                 if failure is None:
                     yield index, value
@@ -246,7 +251,7 @@ class Job(Generic[T]):
 
     def result(self, timeout: float | None = None, *, return_exceptions: bool = False) -> list[T]:
         """Wait for all results and return them as a list. timeout: seconds. Raises TimeoutError, and what a task raised."""
-        deadline = _deadline(timeout)
+        deadline = _Deadline(timeout)
         found: list[T] = []
         for chunk in self._chunks(OrderedReader, return_exceptions=return_exceptions, deadline=deadline):
             found.extend(chunk)
@@ -271,19 +276,19 @@ class Job(Generic[T]):
         return True
 
     def _values(
-        self, reader: type[OrderedReader], *, return_exceptions: bool, deadline: float | None
+        self, reader: type[OrderedReader], *, return_exceptions: bool, deadline: "_Deadline | None"
     ) -> Generator[T, None, None]:
         for chunk in self._chunks(reader, return_exceptions=return_exceptions, deadline=deadline):
             yield from chunk
 
     def _chunks(
-        self, reader: type[OrderedReader], *, return_exceptions: bool, deadline: float | None
+        self, reader: type[OrderedReader], *, return_exceptions: bool, deadline: "_Deadline | None"
     ) -> Iterator[Iterable[T]]:
         """Yield the results page by page."""
         for values, start, stop in self._entries(reader, deadline):
             page = values.page
             if page.partial:
-                yield self._partial(values)
+                yield self._partial(values, return_exceptions)
             elif values.is_plain:
                 whole = values.values
                 yield whole if stop - start == len(whole) else whole[start - page.start : stop - page.start]
@@ -291,13 +296,16 @@ class Job(Generic[T]):
                 yield _outcomes(values.outcomes(start, stop), return_exceptions)
 
     @staticmethod
-    def _partial(values: Any) -> list[Any]:
-        if values.page.failures:
-            raise exception_of(values.page.failures[0])
-        return list(values.values)
+    def _partial(values: ResultValues, return_exceptions: bool) -> list[Any]:
+        if not values.page.failures:
+            return list(values.values)
+        error = exception_of(values.page.failures[0])
+        if return_exceptions:
+            return [error]
+        raise error
 
     def _entries(
-        self, reader_type: "type[OrderedReader | CompletionReader]", deadline: float | None = None
+        self, reader_type: "type[OrderedReader | CompletionReader]", deadline: "_Deadline | None" = None
     ) -> Generator[Entry, None, None]:
         self._demand()
         core, state = self._core, self._state
@@ -308,11 +316,13 @@ class Job(Generic[T]):
         try:
             while True:
                 try:
-                    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-                    entry = with_bar.wait_for(reader, timeout)
+                    entry = with_bar.wait_for(reader, None if deadline is None else deadline.left_s())
                 except KeyboardInterrupt:
                     self.cancel()
                     raise
+                except TimeIsUp:
+                    assert deadline is not None
+                    raise TimeoutError(f"not all results within {deadline.timeout:g} s") from None
                 if entry is None:
                     return
                 yield entry
@@ -416,8 +426,15 @@ def _outcomes(outcomes: Iterator[tuple[int, Any, Any]], return_exceptions: bool)
             raise exception_of(failure)
 
 
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
+class _Deadline:
+    """The end of a wait for several things, and how long the wait was to be."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self._began_mono = time.monotonic()
+
+    def left_s(self) -> float | None:
+        return None if self.timeout is None else max(0.0, self._began_mono + self.timeout - time.monotonic())
 
 
 def _label(stages: tuple[tuple[StageKind, Callable[..., Any]], ...]) -> str:

@@ -3,6 +3,8 @@
 import time
 from typing import TYPE_CHECKING
 
+from fallow.client.readers import TimeIsUp
+
 if TYPE_CHECKING:
     from fallow.client.bars import Bar
     from fallow.client.job_state import JobState
@@ -42,7 +44,7 @@ class ProgressBar:
             left = REFRESH_S if deadline is None else min(REFRESH_S, deadline - time.monotonic())
             try:
                 return reader.take(max(0.0, left))
-            except TimeoutError:
+            except TimeIsUp:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise
                 self._show()

@@ -26,6 +26,10 @@ Entry = tuple[ResultValues, int, int]
 """Part of a result page: the indices `[start, stop)` of it that count."""
 
 
+class TimeIsUp(TimeoutError):
+    """Nothing came in time; who waits knows for how long."""
+
+
 class _Reader(ABC):
     """Takes each index once: of a page that overlaps what came before, only the rest.
 
@@ -82,7 +86,7 @@ class OrderedReader(_Reader):
     def take(self, timeout: float | None = None) -> Entry | None:
         """Return the next part of a page, None at the end of the job; raises what ended the job otherwise.
 
-        timeout: seconds; raises TimeoutError.
+        timeout: seconds; raises TimeIsUp.
         """
         with self._condition:
             deadline = None if timeout is None else time.monotonic() + timeout
@@ -97,7 +101,7 @@ class OrderedReader(_Reader):
                     return None
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError(f"not all results within {timeout} s")
+                    raise TimeIsUp
                 self._condition.wait(left)
 
 
@@ -120,7 +124,7 @@ class CompletionReader(_Reader):
                 if self.state.is_over(len(self._seen)):
                     return None
                 if not self._condition.wait(timeout):
-                    raise TimeoutError(f"no result within {timeout} s")
+                    raise TimeIsUp
             return self._waiting.popleft()
 
 

@@ -62,6 +62,26 @@ def test_several_iterables_and_starmap(grid):
     assert list(grid.starmap(pow, [(2, 5), (3, 2)])) == [32, 9]
 
 
+def test_a_named_fold_that_is_attached_to_gives_its_parts(grid):
+    assert grid.reduce(operator.add, range(10_000), name="fold") == sum(range(10_000))
+    attached = grid.job("fold")
+    parts = dict(attached.as_completed())
+    assert sum(parts.values()) == sum(range(10_000))
+    assert min(parts) == 0
+    assert [parts[index] for index in sorted(parts)] == attached.result()
+    attached.delete()
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_wait_that_was_too_short_says_how_long_it_was(progress):
+    with Grid(slots=1, progress=progress) as grid:
+        job = grid.map(time.sleep, [0, 60])
+        with pytest.raises(TimeoutError, match=r"not all results within 1\.5 s"):
+            job.result(timeout=1.5)
+        with pytest.raises(TimeoutError, match=r"not all results within 0\.01 s"):
+            list(job.results(timeout=0.01))
+
+
 def test_filter_and_reduce(grid):
     assert list(grid.filter(is_even, range(100))) == list(range(0, 100, 2))
     assert grid.reduce(operator.add, range(10_000)) == sum(range(10_000))

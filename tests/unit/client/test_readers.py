@@ -89,6 +89,24 @@ class Read(Job):
         ]
 
 
+def test_the_parts_of_a_fold_come_whole_with_the_first_index_of_each():
+    read = Read(StoredPage(ResultPage(100, 900, b"".join(encode_list([4950])), partial=True), (100, 900)))
+    assert list(read.as_completed()) == [(100, 4950)]
+    assert read.chunks() == [[4950]]
+    empty = Read(StoredPage(ResultPage(0, 9, b"".join(encode_list([])), kept=(), partial=True), (0, 9)))
+    assert list(empty.as_completed()) == []
+
+
+def test_a_part_of_a_fold_that_failed_is_raised_or_stands_for_its_part():
+    read = Read(StoredPage(ResultPage(0, 9, kept=(), failures=FAILURES[:1], partial=True), (0, 9)))
+    ((index, error),) = read.as_completed(return_exceptions=True)
+    assert (index, str(error)) == (0, "KeyError: 1")
+    assert [str(each) for each in read.chunks(return_exceptions=True)[0]] == ["KeyError: 1"]
+    for results in (read.as_completed(), read._chunks(OrderedReader, return_exceptions=False, deadline=None)):
+        with pytest.raises(Exception, match="KeyError: 1"):
+            next(results)
+
+
 FAILURES = tuple(Failure(index=index, kind="raised", type_name="KeyError", message=str(index)) for index in (1, 5, 9))
 
 
