@@ -26,8 +26,8 @@ from fallow.slot.pages import Piece
 from fallow.slot.pickling import dumps
 
 if TYPE_CHECKING:
-    from fallow.client.locking import Locker
     from fallow.client.job_state import JobState
+    from fallow.client.locking import Locker
 
 T = TypeVar("T")
 
