@@ -55,4 +55,14 @@ def exception_of(failure: Failure) -> BaseException:
     if text:
         error.__cause__ = RemoteTraceback(text)
     error.add_note(f"task {failure.index}" + (f" on node {failure.node}" if failure.node else ""))
+    if isinstance(error, ModuleNotFoundError) and failure.kind == "raised" and error.name:
+        error.add_note(_how_to_bring(error.name))
     return error
+
+
+def _how_to_bring(module: str) -> str:
+    """Write the line that brings a missing module: by the name and in the version that its package has here."""
+    from fallow.client.needed import requirement_of
+
+    package = requirement_of(module.partition(".")[0])
+    return f'where it ran there is no module {module}: env=Environment(packages=["{package}"]) brings it along'

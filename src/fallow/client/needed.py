@@ -5,7 +5,7 @@ import dis
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import Distribution, distributions, packages_distributions
+from importlib.metadata import Distribution, distribution, distributions, packages_distributions
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -26,9 +26,13 @@ def needed_packages(functions: Iterable[Callable[..., Any]]) -> tuple[list[str],
     return [pins[name] for name in sorted(names & pins.keys() - _OURS)], [pins[name] for name in sorted(pins)]
 
 
-def package_of(module: str) -> str:
-    """Return the package to ask for to get a module: as installed here, else by its own name."""
-    return next(iter(packages_distributions().get(module, ())), module)
+def requirement_of(module: str) -> str:
+    """Return what to ask for to get a module: the package that has it here, in its version, else what has its name."""
+    for name in packages_distributions().get(module, ()):
+        found = distribution(name)
+        if _is_of_an_index(found):
+            return f"{found.name}=={found.version}"
+    return module
 
 
 class _Scan:
