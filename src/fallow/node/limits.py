@@ -18,6 +18,7 @@ import psutil
 from fallow.model.containment import Limits
 from fallow.model.requirements import format_size
 from fallow.node import cgroups
+from fallow.node.accounts import Accounts
 from fallow.node.cgroups import Cgroups, Group
 from fallow.node.off_loop import OffLoop
 
@@ -48,7 +49,7 @@ class Excess:
 class Guard:
     """The limits of one slot."""
 
-    def __init__(self, limits: Limits, folder: Path, group: Group | None) -> None:
+    def __init__(self, limits: Limits, folder: Path, group: Group | Accounts | None) -> None:
         """folder: the slot's own. group: enforces what it can."""
         self.pid = 0
         self.limits = limits
@@ -60,6 +61,10 @@ class Guard:
         self._watches_memory = limits.memory_bytes is not None and "memory" not in controls
         self._watches_processes = limits.processes is not None and "pids" not in controls
         self.is_watched = limits != Limits()
+
+    @property
+    def accounts(self) -> Accounts | None:
+        return self._group if isinstance(self._group, Accounts) else None
 
     def prefix(self) -> Sequence[str]:
         return () if self._group is None else self._group.prefix()
@@ -93,7 +98,7 @@ class Guard:
         """Remove what was made for the slot, after its end; return whether it is gone."""
         return self._group is None or self._group.remove()
 
-    def _see_group(self, group: Group) -> None:
+    def _see_group(self, group: Group | Accounts) -> None:
         limits = self.limits
         self.peak_memory_bytes = group.peak_memory_bytes()
         if limits.memory_bytes is not None and group.killed_for_memory():
@@ -143,13 +148,17 @@ class LimitKeeper:
                 self._groups, how = None, f"control groups can't be made: {error.strerror or error}"
         self.how = _describe(self._groups, how)
 
-    def guard(self, limits: Limits, folder: Path, *, needs_peak: bool) -> Guard | None:
-        """Return the guard of a slot that is to start; None if it needs none. needs_peak: its memory is not told else."""
+    def guard(
+        self, limits: Limits, folder: Path, accounts: Accounts | None = None, *, needs_peak: bool = False
+    ) -> Guard | None:
+        """Return the guard of a slot that is to start; None if it needs none. accounts: of a sandbox that enforces limits
+        itself. needs_peak: its memory is not told else.
+        """
         if limits == Limits() and not (needs_peak and self._groups is not None):
             return None
         self._numbers += 1
-        group = None
-        if self._groups is not None:
+        group: Group | Accounts | None = accounts
+        if group is None and self._groups is not None:
             group = self._groups.make(self._numbers, limits, OWN_PROCESSES)
         guard = Guard(limits, folder, group)
         self._guards.add(guard)

@@ -5,14 +5,21 @@ It knows nothing of jobs or tasks. One implementation per level in `fallow.node.
 suite (tests/integration/node/sandboxes).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
 from fallow.model.containment import Containment
 from fallow.model.levels import Level
+from fallow.node.accounts import Accounts
 from fallow.node.channel import Channel, ChannelKind, ChannelOwner
+
+ENTRY_POINTS = "fallow.sandboxes"
+"""Entry points of installed packages that are sandboxes: under the name of a level, which they take over, a callable that gets
+the agent's folder.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,8 @@ class Launch:
     blobs, sources and environments. Those that are not there are left out."""
     prefix: Sequence[str] = ()
     """What to put before whatever is started, so that it runs under the agent's limits."""
+    accounts: Accounts | None = None
+    """Where a sandbox that enforces limits itself tells what the slot uses."""
     work_folder: Path | None = None
     """Where it works if it is not contained; else it works in `folder`."""
     channel: ChannelKind = "threaded"
@@ -56,7 +65,7 @@ class Sandbox(Protocol):
         `start` is to have: one that names the image by its digest. archive: the image, if the job brings it along. python:
         minor version that functions need of its interpreter; None: any that can run a slot.
 
-        Raises SandboxFailed (fallow.model.errors) if it can't be had.
+        Raises EnvironmentFailed (fallow.model.errors) if it can't be had.
         """
         ...
 
@@ -73,8 +82,17 @@ class Sandbox(Protocol):
         ...
 
 
-def open_sandbox(level: Level) -> Sandbox:
-    """Return the sandbox of a level; whether it works is another question."""
+def open_sandbox(level: Level, home: Path) -> Sandbox:
+    """Return the sandbox of a level, of an installed package or ours; whether it works is another question. home: the agent's
+    folder.
+    """
+    for entry in entry_points(group=ENTRY_POINTS, name=level):
+        make: Callable[[Path], Sandbox] = entry.load()
+        return make(home)
+    if level == "container":
+        from fallow.node.sandboxes.container import ContainerSandbox
+
+        return ContainerSandbox(home)
     if level == "bubblewrap":
         from fallow.node.sandboxes.bubblewrap import BubblewrapSandbox
 
