@@ -22,7 +22,16 @@ def _has_strace():
     return shutil.which("strace") is not None
 
 
-SERVICES = {"postgresql": _has_postgresql, "chromium": _has_chromium, "strace": _has_strace}
+def _has_bubblewrap():
+    return shutil.which("bwrap") is not None
+
+
+SERVICES = {
+    "postgresql": _has_postgresql,
+    "chromium": _has_chromium,
+    "strace": _has_strace,
+    "bubblewrap": _has_bubblewrap,
+}
 
 
 def pytest_collection_modifyitems(config, items):

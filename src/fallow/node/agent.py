@@ -7,6 +7,7 @@ import random
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,7 @@ from fallow.link.frames import (
     Acknowledged,
     Beat,
     Cancel,
+    CheckpointKept,
     Forget,
     Grant,
     NodeChanged,
@@ -40,15 +42,18 @@ from fallow.model.errors import BY_CODE, BadRequest, Denied, FallowError, HubFul
 from fallow.model.failure import Failure
 from fallow.model.ids import Digest, JobId, LeaseId, NodeId
 from fallow.model.lease import HeldLease
+from fallow.model.levels import LEVELS
 from fallow.model.node import NodeInfo
 from fallow.model.page import ResultPage
 from fallow.model.ranges import Range, RangeSet
 from fallow.node import benchmark, environment, machine, platform
 from fallow.node.blobs import NodeBlobs
 from fallow.node.cache import BlobCache
+from fallow.node.checkpoints import Checkpoints
 from fallow.node.dispatcher import Dispatcher
 from fallow.node.off_loop import OffLoop
 from fallow.node.outbox import Outbox
+from fallow.node.probing import Prober
 from fallow.node.settings import NodeSettings
 from fallow.node.spool import Spool
 
@@ -58,6 +63,10 @@ MAX_BACKOFF_S = 30.0
 that comes back do not come all at once."""
 HELLO_TIMEOUT_S = 15.0
 """A hub that accepts the connection answers the hello within this."""
+PROGRESS_S = 2.0
+"""What tasks say of their progress is told no more often, in a heartbeat."""
+PROBE_AFTER_S = 1.0
+"""The sandboxes that tasks don't have by default are tried so long after the node has joined: first it has work to do."""
 HOUSEKEEPING_S = 10.0
 """How often free disk space is looked at, and the cache trimmed."""
 CLOSE_WAIT_S = 2.0
@@ -92,6 +101,8 @@ class Agent:
         """Large results that are being hashed, with their tasks."""
         self._beat_timer: asyncio.TimerHandle | None = None
         self._beats_with_leases = False
+        self._beats_soon = False
+        self._beat_mono = float("-inf")
         self._housekeeping_timer: asyncio.TimerHandle | None = None
         self._heartbeat_s = 5.0
         self._idle_heartbeat_s = 30.0
@@ -106,9 +117,18 @@ class Agent:
             on_lost=self._blob_lost,
             is_result=lambda digest: self._outbox.needs(digest),  # noqa: PLW0108 - it is made below
             is_input=lambda digest: self._dispatcher.needs(digest),  # noqa: PLW0108
+            is_checkpoint=lambda digest: self._checkpoints.is_on_its_way(digest),  # noqa: PLW0108
         )
         self._outbox = Outbox(Spool(settings.folder / "spool" if settings.spool else None), self._blobs.offer)
-        self._dispatcher = Dispatcher(settings, self, self._off_loop)
+        self._checkpoints = Checkpoints(
+            self._cache,
+            self._blobs,
+            self._send,
+            lambda digest: self._dispatcher.needs(digest) or self._outbox.needs(digest),
+        )
+        self._dispatcher = Dispatcher(settings, self, self._off_loop, self._checkpoints)
+        self._prober = Prober(settings, self._dispatcher.pool.sandboxes)
+        self._probing: asyncio.Task[None] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             Welcome: self._welcome,
             Grant: self._grant,
@@ -117,6 +137,7 @@ class Agent:
             Recall: self._recall,
             Cancel: self._cancel,
             Acknowledged: self._acknowledged,
+            CheckpointKept: self._checkpoints.kept,
             Forget: lambda frame: self._dispatcher.forget(frame.job),
             Refused: self._refused,
         }
@@ -133,8 +154,12 @@ class Agent:
         try:
             self._open()
             await self._find_python()
+            await self._choose_sandbox()
             await self._serve()
         finally:
+            if self._probing is not None:
+                self._probing.cancel()
+                await asyncio.gather(self._probing, return_exceptions=True)
             self._close()
             self._ended.set()
 
@@ -165,6 +190,7 @@ class Agent:
         if not id_file.exists():
             id_file.write_text(secrets.token_hex(16))
         self._node = NodeId(id_file.read_text().strip())
+        self._dispatcher.pool.use(self._prober.candidates()[0])
         self._dispatcher.open()  # first: slots start while the link is made
         self._cache.open()
         self._outbox.open()
@@ -186,6 +212,36 @@ class Agent:
         info = machine.describe(self._settings, minor)
         builds, note = self._dispatcher.environments.describe()
         self._info = msgspec.structs.replace(info, builds=builds, notes={**info.notes, "environments": note})
+
+    async def _choose_sandbox(self) -> None:
+        """Prove the sandbox that tasks have here by default; slots start in it meanwhile."""
+        pool, prober = self._dispatcher.pool, self._prober
+        for level in prober.candidates():
+            pool.use(level)
+            if await prober.works(level):
+                break
+        else:
+            reasons = "; ".join(f"{subject}: {note}" for subject, note in prober.notes().items() if level in subject)
+            raise BadRequest(f"no sandbox that tasks may run in here works: {reasons}")
+        self._levels_found()
+
+    async def _probe(self) -> None:
+        """Try the other sandboxes, once there is time."""
+        await asyncio.sleep(PROBE_AFTER_S)
+        for level in LEVELS:
+            if await self._prober.works(level):
+                self._levels_found()
+        self._levels_found()
+
+    def _levels_found(self) -> None:
+        self._dispatcher.pool.levels = levels = self._prober.levels
+        notes = self._info.notes | {"limits": self._dispatcher.pool.limits.how}
+        notes = {subject: note for subject, note in notes.items() if not subject.startswith("sandbox ")}
+        found = msgspec.structs.replace(self._info, sandboxes=levels, notes=notes | self._prober.notes())
+        if found != self._info:
+            self._info = found
+            if self._is_welcome:
+                self._tell_changed()
 
     async def _serve(self) -> None:
         backoff = FIRST_BACKOFF_S
@@ -278,6 +334,7 @@ class Agent:
             return  # the folder is another agent's
         self._dispatcher.close()
         self._blobs.close()
+        self._checkpoints.close()
         self._outbox.close()
         self._off_loop.close()
         self._lock.close()
@@ -308,14 +365,18 @@ class Agent:
         self._blobs.connected(link, welcome)
         self._outbox.connected(link)
         link.send(Presents(tuple(self._held()), is_first))
+        self._checkpoints.connected()
         if self._refusals:
             self._tell_changed()
         self._dispatcher.resume()
         self._beat()
+        if self._probing is None:
+            self._probing = asyncio.get_running_loop().create_task(self._probe())
         if self._settings.benchmark and self._benchmark is None:
             self._benchmark = asyncio.get_running_loop().create_task(self._measure())
 
     def _grant(self, grant: Grant) -> None:
+        self._checkpoints.granted(grant.lease.job, grant.checkpoints)
         self._dispatcher.grant(grant.lease, grant.spec, grant.pages)
         if not self._beats_with_leases:
             self._schedule_beat()
@@ -376,6 +437,7 @@ class Agent:
     def _beat(self) -> None:
         leases = {*self._dispatcher.lease_ids(), *(lease for lease, _ in self._undelivered())}
         self._send(Beat(tuple(self._dispatcher.running()), tuple(leases)))
+        self._beats_soon, self._beat_mono = False, time.monotonic()
         self._schedule_beat()
 
     def _schedule_beat(self) -> None:
@@ -433,9 +495,11 @@ class Agent:
 
     def _blob_kept(self, digest: Digest) -> None:
         self._outbox.blob_kept(digest)
+        self._checkpoints.blob_kept(digest)
 
     def _blob_lost(self, digest: Digest) -> None:
         self._outbox.blob_lost(digest)
+        self._checkpoints.blob_lost(digest)
 
     # --- what the dispatcher asks for ---
 
@@ -500,6 +564,14 @@ class Agent:
 
     def slots_unavailable(self, reason: str | None) -> None:
         self._refuse_leases("slots", reason)
+
+    def progressed(self) -> None:
+        """Tell it soon, however many tasks say something meanwhile."""
+        if self._is_welcome and self._beat_timer is not None and not self._beats_soon:
+            self._beats_soon = True
+            wait = max(0.0, self._beat_mono + PROGRESS_S - time.monotonic())
+            self._beat_timer.cancel()
+            self._beat_timer = asyncio.get_running_loop().call_later(wait, self._beat)
 
     def settled(self) -> None:
         self._settled.set()

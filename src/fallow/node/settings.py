@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fallow.model.levels import Level
 from fallow.node import platform
 from fallow.node.channel import ChannelKind
 
@@ -51,5 +52,11 @@ class NodeSettings:
     """Where packages come from when the computer's own index can't be reached."""
     channel: ChannelKind = platform.CHANNEL
     """How slots are connected; another than the system's best is for tests."""
+    sandbox: Level | None = "process"
+    """What tasks run in unless they ask for something stronger; None: the strongest that works without an image."""
+    min_sandbox: Level = "process"
+    """The owner lets no task run in anything weaker."""
+    is_alone: bool = False
+    """This process is the agent and nothing else: it may move to a control group of its own."""
     reserve_bytes: int = 256 << 20
     """Below this much free space in `folder` the node takes no new leases."""

@@ -12,6 +12,7 @@ import structlog
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.levels import Level
 from fallow.node import platform
+from fallow.node.accounts import Accounts
 from fallow.node.limits import Guard, LimitKeeper
 from fallow.node.off_loop import OffLoop
 from fallow.node.sandbox import Sandbox, open_sandbox
@@ -22,6 +23,7 @@ from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 30.0
+OPENED: tuple[Level, ...] = ("process", "bubblewrap", "container")
 FAILED_STARTS = 3
 """After so many slots in a row that died before they were ready the node takes no more leases, until one starts."""
 
@@ -123,6 +125,10 @@ class PoolOwner(Protocol):
 
     def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, bytes]]) -> None: ...
 
+    def slot_saved(self, slot: Slot, index: int, path: Path) -> None: ...
+
+    def slot_progressed(self) -> None: ...
+
     def slot_died(self, slot: Slot, exit_code: int | None, signal_name: str | None) -> None: ...
 
     def slots_unavailable(self, reason: str | None) -> None:
@@ -142,11 +148,11 @@ class SlotPool:
         """Sandboxes that work here."""
         self.default: Level = "process"
         """What tasks have if they ask for nothing stronger."""
-        self.sandboxes: dict[Level, Sandbox] = {"process": open_sandbox("process")}
+        self.sandboxes: dict[Level, Sandbox] = {level: open_sandbox(level, settings.folder) for level in OPENED}
         self._settings = settings
         self._owner = owner
         self._off_loop = off_loop
-        self._limits = LimitKeeper(settings.folder, self._over_limit)
+        self.limits = LimitKeeper(settings.folder, self._over_limit)
         self._folder = settings.folder / "slots"
         self._pid_file = settings.folder / "pids"
         self._clearing: set[asyncio.Task[None]] = set()
@@ -172,7 +178,7 @@ class SlotPool:
                 _log.info("ended slots of an earlier agent", slots=ended)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._limits.open(may_move=False)
+        self.limits.open(may_move=self._settings.is_alone)
         for _ in range(self._settings.slots):
             self._start(SlotKind(sandbox=self.default))
 
@@ -190,11 +196,18 @@ class SlotPool:
             slot.process.close()
         for sandbox in self.sandboxes.values():
             sandbox.close()
-        self._limits.close()
+        self.limits.close()
         for task in self._clearing:
             task.cancel()
         self._pid_file.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def use(self, level: Level) -> None:
+        """Have the slots in this level from now on, if tasks ask for nothing stronger. For before there are leases."""
+        self.default = level
+        for slot in self:
+            if slot.process.kind.sandbox != level:
+                self.recycle(slot, SlotKind(sandbox=level))
 
     def recycle(self, slot: Slot, kind: SlotKind) -> None:
         """Replace an idle slot by one of a kind that has loaded nothing."""
@@ -209,9 +222,9 @@ class SlotPool:
         process = SlotProcess(self, self._numbers, kind, folder)
         sandbox = self.sandboxes[kind.sandbox]
         try:
-            if not sandbox.limits:
-                needs_peak = kind.sandbox == "bubblewrap"
-                process.guard = self._limits.guard(kind.containment.limits, folder, needs_peak=needs_peak)
+            accounts = Accounts() if sandbox.limits else None
+            needs_peak = kind.sandbox == "bubblewrap"
+            process.guard = self.limits.guard(kind.containment.limits, folder, accounts, needs_peak=needs_peak)
             python = self._settings.python if kind.environment is None else self.pythons[kind.environment]
             process.start(python, sandbox, self._settings)
         except OSError as error:
@@ -238,7 +251,7 @@ class SlotPool:
 
         def again() -> None:
             self._timers.discard(timer)
-            self._start(kind)
+            self._start(kind if kind.sandbox in self.levels else SlotKind(sandbox=self.default))
 
         timer = asyncio.get_running_loop().call_later(wait, again)
         self._timers.add(timer)
@@ -255,7 +268,7 @@ class SlotPool:
 
     def _release(self, process: SlotProcess) -> None:
         if process.guard is not None:
-            self._limits.release(process.guard)
+            self.limits.release(process.guard)
 
     def _over_limit(self, guard: Guard) -> None:
         for slot in self._slots.values():
@@ -283,6 +296,12 @@ class SlotPool:
 
     def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, bytes]]) -> None:
         self._owner.slot_printed(self._slots[process], entries)
+
+    def slot_saved(self, process: SlotProcess, index: int, path: Path) -> None:
+        self._owner.slot_saved(self._slots[process], index, path)
+
+    def slot_progressed(self, process: SlotProcess) -> None:
+        self._owner.slot_progressed()
 
     def slot_faulty(self, process: SlotProcess) -> None:
         self._slots[process].end("faulty", process.running_index)
