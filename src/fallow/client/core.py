@@ -1,5 +1,6 @@
 """What all handles of one grid share: the engine's thread, the session, and the ways to make jobs and blobs."""
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -129,6 +130,11 @@ class GridCore:
                 await self.session.blobs.keep(digest, data)
             spec = msgspec.structs.replace(spec, environment=locked.digest, refs=(*spec.refs, *locked.wheels))
             archives = {name: archives[name] for name in archives.keys() - locked.modules}
+        if options.image_file is not None:
+            digest = await asyncio.to_thread(_digest_of, options.image_file)
+            await self.session.blobs.keep(digest, options.image_file)
+            containment = msgspec.structs.replace(spec.containment, image_archive=digest)
+            spec = msgspec.structs.replace(spec, containment=containment)
         for digest, data in (*archives.values(), (spec.function, function)):
             await self.session.blobs.keep(digest, data)
         return msgspec.structs.replace(spec, sources={name: digest for name, (digest, _) in archives.items()})
@@ -179,6 +185,12 @@ class GridCore:
             if isinstance(source, Path):
                 source.unlink(missing_ok=True)  # the hub has moved it, or had it already
         return digest
+
+
+def _digest_of(path: Path) -> Digest:
+    hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+    hasher.update_mmap(path)
+    return Digest(hasher.hexdigest())
 
 
 def _write(folder: Path, pieces: Sequence[Piece]) -> Path | None:

@@ -1,7 +1,9 @@
 """The options common to map, filter, submit and the rest, checked where they are given."""
 
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypedDict
 
 import msgspec
@@ -32,7 +34,7 @@ class OptionDict(TypedDict, total=False):
     sandbox: str | None
     network: bool | None
     limits: Mapping[str, Any] | None
-    container: str | None
+    container: str | os.PathLike[str] | None
     env: Environment | None
 
 
@@ -48,6 +50,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     if_exists: str = "error"
     speculate: bool = True
     containment: Containment = Containment()
+    image_file: Path | None = None
+    """A container image as a tar file, to travel with the job."""
     env: Environment | None = None
 
     def of_spec(self) -> dict[str, Any]:
@@ -72,13 +76,18 @@ def parse_options(given: Mapping[str, Any]) -> Options:
     if if_exists not in {"error", "attach", "replace"}:
         raise BadRequest(f'if_exists={if_exists!r} is not "error", "attach" or "replace"')
     requirements = parse_requirements(given.get("requires"), PYTHON)
-    containment = _containment(given)
-    level = _level(given, containment)
+    name_of_image, image_file = _image(given.get("container"))
+    containment = _containment(given, name_of_image)
+    has_image = name_of_image is not None or image_file is not None
+    level = _level(given, containment, has_image=has_image)
     if level is not None:
         requirements = msgspec.structs.replace(requirements, sandbox=level)
+    if has_image:  # the interpreter is the image's
+        containment = msgspec.structs.replace(containment, python=requirements.python)
+        requirements = msgspec.structs.replace(requirements, python=None)
     env = check_environment(given.get("env"))
     if env is not None:
-        if containment.wants_image:
+        if has_image:
             raise BadRequest("env= with a container image: the image has its own packages; leave out one of the two")
         requirements = msgspec.structs.replace(requirements, python=None, builds=True)
     return Options(
@@ -91,26 +100,39 @@ def parse_options(given: Mapping[str, Any]) -> Options:
         if_exists=if_exists,
         speculate=bool(given.get("speculate", True)),
         containment=containment,
+        image_file=image_file,
         env=env,
     )
 
 
-def _containment(given: Mapping[str, Any]) -> Containment:
-    network, image = given.get("network"), given.get("container")
+def _image(container: object) -> tuple[str | None, Path | None]:
+    """Return what `container=` names: an image, or its tar file, which is told by being a path."""
+    if container is None:
+        return None, None
+    if isinstance(container, str) and not container.startswith(("/", "./", "../")):
+        return container, None
+    if not isinstance(container, (str, os.PathLike)):
+        raise BadRequest(f"container={container!r:.80} is neither the name of an image nor the path of its tar file")
+    path = Path(container).absolute()
+    if not path.is_file():
+        raise BadRequest(f"container: there is no file {path}")
+    return None, path
+
+
+def _containment(given: Mapping[str, Any], image: str | None) -> Containment:
+    network = given.get("network")
     if network is not None and not isinstance(network, bool):
         raise BadRequest(f"network={network!r:.80} is not True or False")
-    if image is not None and not isinstance(image, str):
-        raise BadRequest(f"container={image!r:.80} is not the name of an image")
     containment = Containment(network=network, limits=parse_limits(given.get("limits")), image=image)
     check_containment(containment)
     return containment
 
 
-def _level(given: Mapping[str, Any], containment: Containment) -> Level | None:
+def _level(given: Mapping[str, Any], containment: Containment, *, has_image: bool) -> Level | None:
     """Return the weakest sandbox that does what is asked for."""
     sandbox = given.get("sandbox")
     level = None if sandbox is None else parse_level(sandbox)
-    if containment.wants_image:
+    if has_image:
         if level not in {None, "container"}:
             raise BadRequest(f'sandbox={level!r} with a container image: leave it out, or say "container"')
         return "container"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from fallow.client.download import By, Downloaded, download
+from fallow.client.failures import exception_of
 from fallow.client.feeding import Source
 from fallow.client.job import Job
 from fallow.client.options import Options
@@ -46,6 +47,11 @@ class ProgramJob(Job[ProgramResult]):
         prepared = cast("Prepared", stages[0][1])
         return prepared.encoded, prepared.program.blobs
 
+    def errors(self) -> list[tuple[int, BaseException]]:
+        """Return (index, exception) of the tasks that failed so far: the first 100 of them."""
+        failures = self.info().first_failures
+        return [(each.index, exception_of(msgspec.structs.replace(each, exception=None))) for each in failures]
+
     def download(self, folder: str | os.PathLike[str], *, by: By = "index") -> Downloaded:
         """Write each task's outputs, stdout and stderr into `folder/<index>/…`, as the tasks end; wait for all of them.
 
@@ -59,7 +65,10 @@ class ProgramJob(Job[ProgramResult]):
 def of_program(options: Options, prepared: Prepared, given: Mapping[str, Any]) -> Options:
     """Return options as a program needs them: any Python will do, but one of its platforms."""
     needs = options.requirements
+    contained = options.containment
     if "python" not in (given.get("requires") or {}):
         needs = msgspec.structs.replace(needs, python=None)
+        contained = msgspec.structs.replace(contained, python=None)
     platforms = tuple(sorted(prepared.program.executables))
-    return msgspec.structs.replace(options, requirements=msgspec.structs.replace(needs, platforms=platforms))
+    needs = msgspec.structs.replace(needs, platforms=platforms)
+    return msgspec.structs.replace(options, requirements=needs, containment=contained)

@@ -7,7 +7,7 @@ import msgspec
 
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest
-from fallow.model.requirements import MAX_CORES, MAX_MEMORY_BYTES, SHOWN, parse_size
+from fallow.model.requirements import MAX_CORES, MAX_MEMORY_BYTES, MAX_WORD, SHOWN, parse_size
 
 MAX_IMAGE = 500
 """Characters in the name of an image."""
@@ -37,6 +37,8 @@ class Containment(msgspec.Struct, frozen=True, omit_defaults=True):
     """Name of a container image."""
     image_archive: Digest | None = None
     """Blob with a container image as a tar file."""
+    python: str | None = None
+    """Minor version that functions need of the image's interpreter, such as "3.11"; None: any will do."""
 
     @property
     def wants_image(self) -> bool:
@@ -82,5 +84,9 @@ def check_containment(containment: Containment) -> None:
     image, archive = containment.image, containment.image_archive
     if image is not None and not (0 < len(image) <= MAX_IMAGE and image.isprintable() and " " not in image):
         raise BadRequest(f"the image name {image[:SHOWN]!r} is not a word of 1 to {MAX_IMAGE} characters")
+    if containment.python is not None and len(containment.python) > MAX_WORD:
+        raise BadRequest(
+            f"containment: the python {containment.python:.{SHOWN}}… is over the limit of {MAX_WORD} characters"
+        )
     if image is not None and archive is not None:
         raise BadRequest("an image is given by its name or as an archive, not both")

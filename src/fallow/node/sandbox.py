@@ -60,10 +60,9 @@ class Sandbox(Protocol):
         """Return why it can't work here, None if it may. A quick look; the proof is a task that runs in it."""
         ...
 
-    async def prepare(self, containment: Containment, archive: Path | None, python: str | None) -> Containment:
+    async def prepare(self, containment: Containment, archive: Path | None) -> Containment:
         """Get what slots of this containment need before `start`, a container's image, and return the containment that
-        `start` is to have: one that names the image by its digest. archive: the image, if the job brings it along. python:
-        minor version that functions need of its interpreter; None: any that can run a slot.
+        `start` is to have: one that names the image by its digest. archive: the image, if the job brings it along.
 
         Raises EnvironmentFailed (fallow.model.errors) if it can't be had.
         """

@@ -70,7 +70,7 @@ class ContainerSandbox:
             return str(error)
         return None
 
-    async def prepare(self, containment: Containment, archive: Path | None, python: str | None) -> Containment:
+    async def prepare(self, containment: Containment, archive: Path | None) -> Containment:
         key = containment.image or containment.image_archive
         if key is None:
             return containment
@@ -79,8 +79,9 @@ class ContainerSandbox:
                 await self._in_thread(self._open)
                 engine = self._usual_engine()
                 image = await self._in_thread(partial(engine.load, archive) if archive else partial(engine.find, key))
-                if (image, python) not in self._programs:
-                    self._programs[image, python] = await self._in_thread(partial(self._find_python, image, python))
+                if (image, containment.python) not in self._programs:
+                    work = partial(self._find_python, image, containment.python)
+                    self._programs[image, containment.python] = await self._in_thread(work)
             except EngineFailed as error:
                 raise EnvironmentFailed(str(error)) from error
         return msgspec.structs.replace(containment, image=image, image_archive=None)
@@ -94,7 +95,7 @@ class ContainerSandbox:
             image = self._bare
             mounts += [Mount(path) for path in _system(command[0])]
         else:
-            command[0] = next(name for (known, _), name in self._programs.items() if known == image)
+            command[0] = self._programs[image, containment.python]
         user = _user()
         _hand_over(launch.folder, user)
         limits = containment.limits

@@ -17,7 +17,7 @@ class ProcessSandbox:
     async def obstacle(self) -> str | None:
         return None
 
-    async def prepare(self, containment: Containment, archive: Path | None, python: str | None) -> Containment:
+    async def prepare(self, containment: Containment, archive: Path | None) -> Containment:
         return containment
 
     def start(self, launch: Launch, owner: ChannelOwner) -> Channel:
