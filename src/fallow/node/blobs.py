@@ -52,12 +52,15 @@ class NodeBlobs:
         on_lost: Callable[[Digest], None],
         is_result: Callable[[Digest], bool],
         is_input: Callable[[Digest], bool],
+        is_checkpoint: Callable[[Digest], bool] = lambda _digest: False,
     ) -> None:
         """off_loop: runs a function in a thread. on_lost: a blob that was offered is not here any more. is_result:
-        whether a result that names this blob is not delivered yet. is_input: whether a job held here reads it.
+        whether a result that names this blob is not delivered yet. is_input: whether a job held here reads it. is_checkpoint:
+        whether it is a checkpoint that the hub should have.
         """
         self._is_result = is_result
         self._is_input = is_input
+        self._is_checkpoint = is_checkpoint
         self._cache = cache
         self._off_loop = off_loop
         self._on_arrived = on_arrived
@@ -194,11 +197,11 @@ class NodeBlobs:
         self._offered.clear()
 
     def _offer_again(self, digest: Digest) -> None:
-        if self._is_result(digest):
+        if self._is_result(digest) or self._is_checkpoint(digest):
             self.offer(digest)
 
     async def _hand_over(self, digest: Digest, link: Link) -> None:
-        path = self._cache.path(digest)
+        path, is_spare = self._cache.path(digest), not self._is_result(digest)
         try:
             if (
                 path is None or not path.exists()
@@ -211,11 +214,11 @@ class NodeBlobs:
                 try:
                     await self._off_loop(lambda: share(path, place))
                 except OSError:  # no room there: the hub is asked first, and says when there is some
-                    link.send(BlobOffer(digest, size))
+                    link.send(BlobOffer(digest, size, is_spare=is_spare))
                     return
-                link.send(BlobOffer(digest, size, str(place)))
+                link.send(BlobOffer(digest, size, str(place), is_spare=is_spare))
                 return
-            link.send(BlobOffer(digest, size))
+            link.send(BlobOffer(digest, size, is_spare=is_spare))
         except OSError as error:
             _log.warning("a large result can't be delivered", digest=digest, error=str(error))
             self._lost(digest)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from fallow.model.changes import LogEntry
@@ -20,6 +21,7 @@ from fallow.model.job import JobSpec
 from fallow.model.lease import HeldLease, Lease, RunningTask
 from fallow.model.page import InputPage, ResultPage
 from fallow.model.ranges import Range, RangeSet
+from fallow.node.checkpoints import Checkpoints
 from fallow.node.enforcer import Enforcer
 from fallow.node.environments import Environments
 from fallow.node.lease_queue import LeaseQueue, QueuedLease
@@ -74,6 +76,10 @@ class DispatchOwner(Protocol):
 
     def slots_unavailable(self, reason: str | None) -> None: ...
 
+    def progressed(self) -> None:
+        """A task has said how far it is: `running` tells."""
+        ...
+
     def settled(self) -> None:
         """No slot is busy any more."""
         ...
@@ -82,8 +88,11 @@ class DispatchOwner(Protocol):
 class Dispatcher:
     """One per agent."""
 
-    def __init__(self, settings: NodeSettings, owner: DispatchOwner, off_loop: OffLoop) -> None:
+    def __init__(
+        self, settings: NodeSettings, owner: DispatchOwner, off_loop: OffLoop, checkpoints: Checkpoints
+    ) -> None:
         self._settings = settings
+        self._checkpoints = checkpoints
         self._owner = owner
         self._off_loop = off_loop
         self._sources_folder = settings.folder / "sources"
@@ -175,6 +184,7 @@ class Dispatcher:
         self.cancel(job, None)
         held = self._jobs.pop(job, None)
         self._shelf.drop_job(job)
+        self._checkpoints.forget(job)
         self._asked = {key: at for key, at in self._asked.items() if key[0] != job}
         if held is not None:
             for slot in self.pool:
@@ -235,13 +245,19 @@ class Dispatcher:
             if index != head.start and self._seen.get(slot, (-1, now))[0] != index:
                 since = now
             seen[slot] = (index, since)
-            out.append(RunningTask(head.lease, index, now - since))
+            told, fraction, message = slot.process.progress
+            said = (fraction, message) if told == index else (None, "")
+            out.append(RunningTask(head.lease, index, now - since, *said))
         self._seen = seen
         return out
 
     def needs(self, digest: Digest) -> bool:
         """Whether a job that the node holds uses the blob."""
-        return any(digest in job.spec.blobs for job in self._jobs.values()) or self._shelf.names(digest)
+        return (
+            any(digest in job.spec.blobs for job in self._jobs.values())
+            or self._shelf.names(digest)
+            or self._checkpoints.needs(digest)
+        )
 
     # --- blobs ---
 
@@ -259,6 +275,9 @@ class Dispatcher:
         for job in list(self._jobs.values()):
             if digest in job.missing:
                 self._break(job, text)
+        for job_id, index in self._checkpoints.missing(digest):
+            note = f"fallow: its checkpoint can't be had, so it begins anew: {reason}\n"
+            self._owner.printed(job_id, [LogEntry(index, note, self._settings.name)])
         for queued in self._queue:
             found = self._shelf.find(queued.lease.job, queued.pending.first)
             if found is not None and (found[0].page.blob == digest or digest in found[0].page.refs):
@@ -274,7 +293,7 @@ class Dispatcher:
         packed = {digest: self._sources_folder / digest for digest in spec.sources.values()}
         packed = {digest: folder for digest, folder in packed.items() if not folder.exists()}
         assert function is not None
-        if not packed and spec.environment is None:
+        if not packed and spec.environment is None and not spec.containment.wants_image:
             try:
                 job.prepare(function, folders, refs)
             except OSError as error:
@@ -289,6 +308,8 @@ class Dispatcher:
                     await self._off_loop(lambda archive=archive, folder=folder: unpack_sources(archive, folder))  # type: ignore[misc]
                 if spec.environment is not None:
                     await self._build(spec.environment, spec)
+                if spec.containment.wants_image:
+                    await self._fetch_image(job)
                 job.prepare(function, folders, refs)
             except EnvironmentFailed as error:
                 self._lack_environment(job, str(error))
@@ -307,6 +328,16 @@ class Dispatcher:
         assert lock is not None
         blobs = {digest: path for digest in spec.refs if (path := self._owner.fetch(digest)) is not None}
         self.pool.pythons[environment] = await self.environments.python_of(environment, lock, blobs)
+
+    async def _fetch_image(self, job: NodeJob) -> None:
+        wanted = job.spec.containment
+        archive = None if wanted.image_archive is None else self._owner.fetch(wanted.image_archive)
+        sandbox = self.pool.sandboxes[job.kind.sandbox]
+        containment = await sandbox.prepare(wanted, archive)
+        job.kind = msgspec.structs.replace(job.kind, containment=containment)
+        for lease in self._queue.of_job(job.spec.id)[:1]:
+            note = f"fallow: {wanted.image or 'the image archive'} is {containment.image} on {self._settings.name}\n"
+            self._owner.printed(job.spec.id, [LogEntry(lease.lease.start, note, self._settings.name)])
 
     def trim_environments(self) -> None:
         """Remove environments that nothing here needs, if they take too much room."""
@@ -392,10 +423,18 @@ class Dispatcher:
                 if found is None:
                     return True
                 shelved, bound = found
+            first, count = queued.pending.first, job.sizer.count()
+            checkpoint = self._checkpoints.of(job.spec.id, first)
+            if checkpoint is not None:
+                if self._owner.fetch(checkpoint) is None:
+                    return True
+                count = 1
+            else:
+                bound = self._checkpoints.first_within(job.spec.id, first, bound)
             slot = self._choose(job, queued)
             if slot is None:
                 return False
-            start, stop = self._queue.take(queued, job.sizer.count(), bound)
+            start, stop = self._queue.take(queued, count, bound)
             self._send(slot, job, queued, start, stop, shelved)
         return True
 
@@ -481,6 +520,9 @@ class Dispatcher:
                 parts.append(job.page_message(shelved, path, refs))
             if shelved.page.blob is not None and stop == shelved.page.stop:
                 batch.last_of_page = number
+        checkpoint = self._checkpoints.of(spec.id, start)
+        if checkpoint is not None and (left := self._owner.fetch(checkpoint)) is not None:
+            parts.append(job.resume_message(start, left))
         parts.append(job.run_message(start, stop, number, batch.number))
         batch.cores, batch.memory_bytes = queued.cores, queued.memory_bytes
         batch.timeout_s = spec.timeout_s
@@ -525,6 +567,7 @@ class Dispatcher:
         batch.result_bytes += body.nbytes
         if stop == batch.stop:
             self._batch_ended(slot, batch, job)
+        self._checkpoints.ended(batch.job, start, stop)
         ended = self._queue.finish(batch.lease, start, stop)
         self.dispatch()  # before anything else: the slot is idle
         if page.failures and page.failures[0].kind == "environment":
@@ -577,6 +620,16 @@ class Dispatcher:
             logged = [LogEntry(i, data.decode("utf-8", "replace"), self._settings.name) for i, data in kept if data]
             if logged:
                 self._owner.printed(batch.job, logged)
+
+    def slot_saved(self, slot: Slot, index: int, path: Path) -> None:
+        batch = slot.batches[0] if slot.batches else None
+        if batch is not None and batch.next <= index < batch.stop and batch.job in self._jobs:
+            self._checkpoints.saved(batch.lease, batch.job, index, path)
+        else:
+            path.unlink(missing_ok=True)  # its task has ended
+
+    def slot_progressed(self) -> None:
+        self._owner.progressed()
 
     def slot_died(self, slot: Slot, exit_code: int | None, signal_name: str | None) -> None:
         """Blame the task that it was on, unless the death was ours; put the others back."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import cloudpickle
+import msgspec
 
 import fallow.slot
 from fallow.model.page import INLINE_BYTES
@@ -27,13 +28,17 @@ from fallow.slot.protocol import (
     MAX_BODY_BYTES,
     PRINTED,
     PRINTED_ENTRY,
+    PROGRESS,
     READY,
     RUNNING,
+    SAVED,
     STARTED_NS,
 )
 
 TAIL_BYTES = 4 * 1024
 """Output of the running task that is kept for the report of its crash."""
+
+_decode_progress = msgspec.json.Decoder(tuple[float | None, str]).decode
 
 SLOT_PROGRAM = Path(fallow.slot.__file__).with_name("__main__.py")
 PROGRAM_FOLDERS = (SLOT_PROGRAM.parent.parent, Path(cloudpickle.__file__).parent)
@@ -56,6 +61,14 @@ class SlotOwner(Protocol):
 
     def slot_printed(self, slot: "SlotProcess", entries: Sequence[tuple[int, bytes]]) -> None: ...
 
+    def slot_saved(self, slot: "SlotProcess", index: int, path: Path) -> None:
+        """A task has left a checkpoint, in a file of the slot's folder."""
+        ...
+
+    def slot_progressed(self, slot: "SlotProcess") -> None:
+        """`progress` is another."""
+        ...
+
     def slot_faulty(self, slot: "SlotProcess") -> None:
         """A task has written into our pipe: nothing in it can be trusted any more."""
         ...
@@ -77,6 +90,8 @@ class SlotProcess:
         self.is_dead = False
         self.is_killed = False
         self.peak_memory_bytes: int | None = None
+        self.progress: tuple[int, float | None, str] = (-1, None, "")
+        """What a task has said last: its index, the part that is done, and words."""
         self.guard: Guard | None = None
         """Its limits, if it has any."""
         self._owner = owner
@@ -113,11 +128,12 @@ class SlotProcess:
         ]
         launch = Launch(
             command=command,
-            environment=environment.of_slot(os.environ, self.kind.cores),
+            environment=environment.of_slot(os.environ, self.kind.cores, settings.name),
             folder=self.folder,
             home=settings.folder,
             containment=self.kind.containment,
             prefix=() if self.guard is None else self.guard.prefix(),
+            accounts=None if self.guard is None else self.guard.accounts,
             readable=(*PROGRAM_FOLDERS, *(settings.folder / name for name in SHARED_FOLDERS)),
             work_folder=settings.work_folder,
             channel=settings.channel,
@@ -210,7 +226,7 @@ class SlotProcess:
         at, end = 0, data.nbytes
         while end - at >= HEADER.size:
             kind, key, length, a, b, c, d = HEADER.unpack_from(data, at)
-            if length > MAX_BODY_BYTES or kind not in {READY, DONE, PRINTED, GAVE}:
+            if length > MAX_BODY_BYTES or kind not in {READY, DONE, PRINTED, GAVE, SAVED, PROGRESS}:
                 self._owner.slot_faulty(self)
                 return end
             stop = at + HEADER.size + length
@@ -227,11 +243,26 @@ class SlotProcess:
                 self._printed(body)
             elif kind == GAVE:
                 self._owner.slot_gave(self, a, b)
+            elif kind in {SAVED, PROGRESS}:
+                self._told(kind, a, bytes(body))
             else:
                 self.is_ready = True
                 platform.remove_mapped(self._counter_path)  # both ends have it
                 self._owner.slot_ready(self)
         return at
+
+    def _told(self, kind: int, index: int, body: bytes) -> None:
+        try:
+            if kind == SAVED:
+                path = Path(os.fsdecode(body))
+                if path.parent != self.folder:
+                    raise ValueError("a checkpoint outside of the slot's folder")
+                self._owner.slot_saved(self, index, path)
+            else:
+                self.progress = (index, *_decode_progress(body))
+                self._owner.slot_progressed(self)
+        except ValueError:  # msgspec's are of this kind
+            self._owner.slot_faulty(self)
 
     def _printed(self, body: memoryview) -> None:
         entries = []

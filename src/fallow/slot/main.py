@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, BinaryIO
 
-from fallow.slot import failures, lifeline, pages, refs
+from fallow.slot import failures, lifeline, pages, refs, task
 from fallow.slot.batch import Batch, PageFull, indices_of, ranges_of
 from fallow.slot.jobs import Page, Refs, SlotJob, read_head
 from fallow.slot.output import Output
@@ -33,6 +33,7 @@ from fallow.slot.protocol import (
     PAGE,
     PRINTED,
     READY,
+    RESUME,
     RUN,
     RUNNING,
     STARTED_NS,
@@ -87,6 +88,7 @@ class Slot:
         self._jobs: dict[int, SlotJob] = {}
         self._refs = Refs()
         self._output = Output(self._send_printed, counter)
+        self._task = task.TaskDesk(results_folder, counter, self._send_of_task)
 
     def serve(self, parent: int, control: int) -> None:
         """Answer messages until the pipe ends."""
@@ -95,6 +97,7 @@ class Slot:
             os.register_at_fork(after_in_child=self._leave_to_parent)
         self._output.install()
         refs.install(self._refs.load)
+        task.install(self._task)
         lifeline.hold(control, parent, self._cut)
         self._send(READY, 0, (os.getpid(), 0, 0, 0))
         self._warm_up()
@@ -124,14 +127,18 @@ class Slot:
             head = read_head(body, c)
             self._refs.know(head[-1])
             self._jobs[key] = SlotJob(head, bytes(body[c:]), self._results_folder)
+            self._task.know(key, a / 1000)
         elif kind == PAGE:
             path, kept, known = read_head(body, c) if c else (None, None, None)
             if known:
                 self._refs.know(known)
             self._jobs[key].add_page(d, Page(a, b, path, bytes(body[c:]) if path is None else None, kept))
+        elif kind == RESUME:
+            self._task.leave(key, a, bytes(body).decode("utf-8", "surrogateescape"))
         elif kind == FORGET:
             if a < 0:
                 self._jobs.pop(key, None)
+                self._task.forget(key)
             elif key in self._jobs:
                 self._jobs[key].drop_page(a)
 
@@ -143,6 +150,7 @@ class Slot:
         self._counter[RUNNING] = start + 1
         self._output.begin()
         job = self._jobs[key]
+        self._task.begin(key)
         turn, lock = self._turn, self._batch_lock
         batch = Batch(start)
         try:
@@ -176,6 +184,7 @@ class Slot:
                 self._fail_rest(key, batch.rest(), turn.end(), error)
         self._counter[LAST] = self._counter[RUNNING]
         self._counter[RUNNING] = 0
+        self._task.end()
 
     def _finish(
         self, key: int, job: SlotJob, pipeline: Pipeline, batch: Batch, stop: int, *, is_early: bool = False
@@ -295,6 +304,9 @@ class Slot:
             early = batch.before(index, pipeline)
             if self._finish(key, job, pipeline, early, index, is_early=True):
                 batch.drop(early, index)
+
+    def _send_of_task(self, kind: int, index: int, body: bytes) -> None:
+        self._send(kind, 0, (index, 0, 0, 0), body)
 
     def _send_printed(self, body: bytes) -> None:
         self._send(PRINTED, 0, (0, 0, 0, 0), body)

@@ -31,7 +31,8 @@ Slot to agent, on the slot's first fd 1:
     PROGRESS of task a: body = JSON `[fraction or null, message]`
 
 In a container, fds 0 and 1, fd 2 and the control pipe are CONNECTIONS to a socket of the agent in the slot's folder, made in
-this order; the last one is the keeper's (fallow.slot.contained), which writes ENDED when the slot has ended.
+this order; the last one is the keeper's (fallow.slot.contained), which writes a STATE for each byte that it reads, and one
+when the slot has ended.
 
 Everything in JSON, because the agent must not unpickle (or unmarshal) what user code can write.
 
@@ -54,17 +55,18 @@ PRINTED_ENTRY = struct.Struct("<qI")
 CONTAINED = "unix:"
 """Before the path of the agent's socket, in place of the control pipe."""
 CONNECTIONS = 4
-ENDED = struct.Struct("<iqq")
-"""The slot's return code as `Popen.returncode` has it, the peak memory in bytes, and how many processes were killed because the
-container was over its memory.
+STATE = struct.Struct("<?iqqq")
+"""Whether the slot has ended, its return code as `Popen.returncode` has it, and of the whole container the peak memory in bytes, the
+number of processes killed for want of memory, and how often it was refused a process.
 """
 
 COUNTER_BYTES = 64
 """A cache line."""
 RUNNING, STARTED_NS, LAST = 0, 1, 2
 
-ENVIRONMENT_FAULT, INPUT_FAULT = "EnvironmentFault", "InputFault"
-"""Type names of a program's failures: the node is to blame (it is tried elsewhere); its input is (it is not tried again)."""
+ENVIRONMENT_FAULT, INPUT_FAULT, PROGRAM_FAILED = "EnvironmentFault", "InputFault", "ProgramFailed"
+"""Type names of a program's failures: the node is to blame (it is tried elsewhere); its input is (it is not tried again);
+its exit code says no more than that it failed."""
 
 MAX_BODY_BYTES = 8 << 20
 """No message is longer: pages over 960 KiB go by path, and failures are bounded per page."""

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from fallow.link.frames import (
+    PROTOCOL_VERSION,
     Beat,
     BlobChunk,
     BlobMissing,
@@ -162,7 +163,7 @@ async def test_cancelling_a_whole_job_ends_it_and_others_go_on(hub, tmp_path):
 async def test_heartbeats_name_running_tasks_and_leases(hub, tmp_path):
     wait, door = gate(tmp_path)
     spec = hub.job(["map"], [wait], range(3))
-    hub.welcome = Welcome(1, 1, "test", heartbeat_s=0.02, idle_heartbeat_s=1000)
+    hub.welcome = Welcome(PROTOCOL_VERSION, 1, "test", heartbeat_s=0.02, idle_heartbeat_s=1000)
     async with hub.node():
         lease = hub.grant(spec, 0, 3)
         await hub.until(lambda: begun(door, 0))
@@ -176,14 +177,14 @@ async def test_heartbeats_name_running_tasks_and_leases(hub, tmp_path):
 
 
 async def test_an_idle_node_beats_at_an_interval_of_its_own(hub):
-    hub.welcome = Welcome(1, 1, "test", heartbeat_s=1000, idle_heartbeat_s=0.02)
+    hub.welcome = Welcome(PROTOCOL_VERSION, 1, "test", heartbeat_s=1000, idle_heartbeat_s=0.02)
     async with hub.node():
         beats = await hub.until(lambda: len(hub.all(Beat)) >= 5 and hub.all(Beat))
         assert all(beat == Beat((), ()) for beat in beats)
 
 
 def test_nodes_beat_as_often_as_the_scheduler_expects():
-    told, expected = Welcome(1, 1, "test"), SchedulerSettings()
+    told, expected = Welcome(PROTOCOL_VERSION, 1, "test"), SchedulerSettings()
     assert (told.heartbeat_s, told.idle_heartbeat_s) == (expected.heartbeat_s, expected.idle_heartbeat_s) == (5.0, 30.0)
     assert expected.missed_beats == 3
 

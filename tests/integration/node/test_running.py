@@ -10,7 +10,17 @@ import zipfile
 import numpy as np
 import pytest
 
-from fallow.link.frames import Beat, BlobOffer, Done, Forget, NodeHello, PageWanted, Presents, SpecWanted
+from fallow.link.frames import (
+    PROTOCOL_VERSION,
+    Beat,
+    BlobOffer,
+    Done,
+    Forget,
+    NodeHello,
+    PageWanted,
+    Presents,
+    SpecWanted,
+)
 from fallow.model.page import INLINE_BYTES, InputPage
 from fallow.slot import pages
 
@@ -155,7 +165,7 @@ async def test_large_results_are_blobs_that_the_hub_has_before_the_result(hub, s
     hub.shares = shares
     if shares:
         (hub.folder / "probe").write_text("secret")
-        hub.welcome = type(hub.welcome)(1, 1, "test", probe=str(hub.folder / "probe"))
+        hub.welcome = type(hub.welcome)(PROTOCOL_VERSION, 1, "test", probe=str(hub.folder / "probe"))
     async with hub.node():
         await hub.run(spec, 3)
         assert not [path for path in (hub.folder / "node" / "slots").glob("*/*") if path.name != "counter"]
@@ -181,7 +191,7 @@ async def test_a_result_with_the_bytes_of_another_tasks_input_stays_until_that_t
     hub.shares = True
     hub.keeps_blobs = False
     (hub.folder / "probe").write_text("secret")
-    hub.welcome = type(hub.welcome)(1, 1, "test", probe=str(hub.folder / "probe"))
+    hub.welcome = type(hub.welcome)(PROTOCOL_VERSION, 1, "test", probe=str(hub.folder / "probe"))
     async with hub.node():
         hub.grant(spec, 0, 2)
         await hub.until(lambda: len(hub.all(BlobOffer)) == 2)

@@ -1,0 +1,126 @@
+"""A checkpoint folder as one file and back: what counts of it, whether it stands still, packing, unpacking.
+
+Only folders and regular files count. Links and devices are left out, so that neither packing nor unpacking leads anywhere else;
+so are files whose names end in ".tmp", which are being written.
+"""
+
+import os
+import shutil
+import stat
+from typing import IO
+
+LEFT_OUT = ".tmp"
+MAX_FILES = 10_000
+"""Files and folders of one checkpoint: enough for one file per process of a large simulation."""
+MAX_BYTES = 1 << 30
+"""As `fallow.model.lease.MAX_CHECKPOINT_BYTES`, which the hub holds to; a slot imports nothing of the model."""
+
+Look = dict[str, tuple[int, ...]]
+"""What lies in the folder, by path: of a file size, times, inode and mode; of a folder, whose path ends in "/", nothing."""
+
+
+class Unfit(Exception):
+    """The folder can't be a checkpoint, or the file is none."""
+
+
+def look(folder: str) -> Look:
+    """Return what lies in the folder; raises Unfit if that is too much."""
+    found: Look = {}
+    left, size_bytes = [""], 0
+    while left:
+        prefix = left.pop()
+        try:
+            with os.scandir(os.path.join(folder, prefix)) as entries:
+                for entry in entries:
+                    facts = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(facts.st_mode):
+                        found[f"{prefix}{entry.name}/"] = ()
+                        left.append(f"{prefix}{entry.name}/")
+                    elif stat.S_ISREG(facts.st_mode) and not entry.name.endswith(LEFT_OUT):
+                        times = (facts.st_mtime_ns, facts.st_ctime_ns)
+                        found[prefix + entry.name] = (facts.st_size, *times, facts.st_ino, facts.st_mode)
+                        size_bytes += facts.st_size
+                    _check(len(found), size_bytes)
+        except FileNotFoundError:
+            continue  # removed meanwhile: the next look will differ
+        except OSError as error:
+            raise Unfit(f"it can't be read: {error}") from error
+    return found
+
+
+def pack(folder: str, seen: Look, path: str) -> None:
+    """Write what `look` saw into a new file; raises OSError if it is not there any more as it was."""
+    import tarfile  # only where there are checkpoints: it takes 10 ms
+
+    with tarfile.open(path, "x", format=tarfile.PAX_FORMAT) as archive:
+        for name, facts in sorted(seen.items()):
+            member = tarfile.TarInfo(name.rstrip("/"))
+            if not facts:
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+                archive.addfile(member)
+                continue
+            member.size, member.mtime, member.mode = facts[0], facts[1] // 10**9, stat.S_IMODE(facts[4])
+            flags = (
+                os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            )
+            with os.fdopen(os.open(os.path.join(folder, name), flags), "rb") as file:
+                archive.addfile(member, file)
+
+
+def unpack(path: str, folder: str) -> None:
+    """Lay out a packed checkpoint in an empty folder; raises Unfit, OSError."""
+    import tarfile
+
+    count = size_bytes = 0
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                count, size_bytes = count + 1, size_bytes + member.size
+                _check(count, size_bytes)
+                place = os.path.join(folder, *_parts(member.name))
+                source = archive.extractfile(member) if member.isreg() else None
+                if member.isdir():
+                    os.mkdir(place)
+                elif source is None:
+                    raise Unfit(f"it holds {member.name!r}, which is neither file nor folder")
+                else:
+                    _write(source, place)
+                    os.chmod(place, stat.S_IMODE(member.mode) | stat.S_IRUSR | stat.S_IWUSR)
+                    os.utime(place, (member.mtime, member.mtime))
+    except (tarfile.TarError, EOFError) as error:
+        raise Unfit(f"it is damaged: {error}") from error
+
+
+def _write(source: IO[bytes], place: str) -> None:
+    with open(place, "xb") as file:
+        shutil.copyfileobj(source, file)
+
+
+def _parts(name: str) -> list[str]:
+    parts = name.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or os.path.isabs(name) or "\\" in name or ":" in parts[0]:
+        raise Unfit(f"it holds {name!r}, which lies outside of it")
+    return parts
+
+
+def _check(count: int, size_bytes: int) -> None:
+    if count > MAX_FILES:
+        raise Unfit(f"it holds over {MAX_FILES:,} files and folders")
+    if size_bytes > MAX_BYTES:
+        raise Unfit(f"it is larger than {MAX_BYTES >> 20} MiB")
+
+
+def remove(folder: str) -> None:
+    """Remove a folder, also one that a task made unreadable."""
+    from fallow.slot.attempt import remove_tree
+
+    remove_tree(folder)
+
+
+def make_empty(folder: str) -> None:
+    if os.path.lexists(folder):
+        if os.path.isdir(folder) and not os.path.islink(folder):
+            remove(folder)
+        else:
+            os.unlink(folder)
+    os.makedirs(folder)
