@@ -69,14 +69,18 @@ class _Scan:
         module = getattr(value, "__module__", None)
         if not isinstance(module, str):
             module = type(value).__module__
-        if module not in {"__main__", "__mp_main__"}:
+        is_main = module in {"__main__", "__mp_main__"}
+        if isinstance(value, FunctionType) and (is_main or "<" in value.__qualname__):
+            self._function(value)  # it travels by value: what it refers to, not all that its module imports
+            return
+        if not is_main:
             self.module(module)
-        if isinstance(value, FunctionType):  # of __main__, or nested: what it refers to, not all that its module imports
+        if isinstance(value, FunctionType):
             self._function(value)
         elif isinstance(value, type):
             for base in value.__mro__[1:]:
                 self.value(base)
-            if module == "__main__":
+            if is_main:
                 for each in vars(value).values():
                     self.value(getattr(each, "__func__", each))
         elif hasattr(value, "__dict__"):

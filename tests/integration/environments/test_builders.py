@@ -1,0 +1,149 @@
+"""What every builder does. A builder of your own passes these too: add it to `BUILDERS`."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fallow.model.environment import EnvironmentLock, LockedPackage
+from fallow.model.errors import EnvironmentFailed
+from fallow.node.builder import find_builders
+from fallow.node.builders.uv import UvBuilder
+
+ROOT = Path(__file__).parents[3]
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def documented(tmp_path):
+    """Return the builder that docs/environments.md shows."""
+    page = (ROOT / "docs" / "environments.md").read_text()
+    (code,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class PipBuilder" in each]
+    names = {}
+    exec(compile(code, "docs/environments.md", "exec"), names)
+    return names["PipBuilder"]()
+
+
+BUILDERS = {"uv": lambda tmp_path: UvBuilder(tmp_path / "cache"), "documented": documented}
+
+
+@pytest.fixture(params=BUILDERS)
+def builder(request, tmp_path, index):
+    return BUILDERS[request.param](tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "built").mkdir()
+    return tmp_path / "built"
+
+
+def run(python, code):
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_it_says_that_it_works_here(builder):
+    assert builder.obstacle() is None
+
+
+@pytest.mark.slow
+async def test_the_interpreter_has_the_packages_and_nothing_else(builder, folder, index, locks):
+    packages = (index.add("apple", "1.5"), index.add("pear", "2.0"))
+    lock = EnvironmentLock(python=PYTHON, packages=packages, builder=builder.name)
+    python = await builder.build(lock, {}, folder)
+    assert folder in python.parents
+    assert run(python, "import apple, pear, sys; print(apple.VERSION, pear.VERSION, '%d.%d' % sys.version_info[:2])") == (
+        f"1.5 2.0 {PYTHON}"
+    )
+    assert run(python, "import importlib.util as u; print(u.find_spec('cloudpickle'), u.find_spec('fallow'))") == (
+        "None None"
+    )
+
+
+@pytest.mark.slow
+async def test_a_package_with_other_bytes_is_refused(builder, folder, index):
+    good = index.add("apple", "1.5")
+    index.add("apple", "1.5", {"apple.py": "print('not what was locked')\n"})
+    lock = EnvironmentLock(python=PYTHON, packages=(good,), builder=builder.name)
+    with pytest.raises(EnvironmentFailed, match="(?i)hash"):
+        await builder.build(lock, {}, folder)
+
+
+@pytest.mark.slow
+async def test_a_package_that_is_nowhere_is_named(builder, folder, index):
+    missing = LockedPackage("no-such-fruit", "1.0", ("0" * 64,))
+    lock = EnvironmentLock(python=PYTHON, packages=(missing,), builder=builder.name)
+    with pytest.raises(EnvironmentFailed, match="no-such-fruit"):
+        await builder.build(lock, {}, folder)
+
+
+@pytest.mark.slow
+async def test_no_code_of_packages_runs_while_it_builds(builder, folder, index, tmp_path):
+    sign = tmp_path / "it-ran"
+    package = index.add("apple", "1.5", {"apple.pth": f"import pathlib; pathlib.Path({str(sign)!r}).touch()\n"})
+    lock = EnvironmentLock(python=PYTHON, packages=(package,), builder=builder.name)
+    python = await builder.build(lock, {}, folder)
+    assert not sign.exists()
+    run(python, "")
+    assert sign.exists()  # it would have
+
+
+@pytest.mark.slow
+async def test_a_cancelled_build_leaves_no_process(builder, folder, index, no_orphans):
+    package = index.add("apple", "1.5")
+    lock = EnvironmentLock(python=PYTHON, packages=(package,), builder=builder.name)
+    held, asked = asyncio.Event(), asyncio.Event()
+    loop, answer = asyncio.get_running_loop(), index.answer
+
+    def never(path):
+        loop.call_soon_threadsafe(asked.set)
+        asyncio.run_coroutine_threadsafe(held.wait(), loop).result()
+        return answer(path)
+
+    index.answer = never
+    build = asyncio.ensure_future(builder.build(lock, {}, folder))
+    await asyncio.wait_for(asked.wait(), 60)
+    build.cancel()
+    await asyncio.gather(build, return_exceptions=True)
+    held.set()
+    assert build.cancelled()
+
+
+def test_builders_of_installed_packages_are_found(tmp_path, monkeypatch):
+    (tmp_path / "nix_fallow.py").write_text("class Nix:\n    name = 'nix'\n    def obstacle(self):\n        return 'no nix'\n")
+    info = tmp_path / "nix_fallow-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nix-fallow\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[fallow.environment_builders]\nnix = nix_fallow:Nix\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    uv = UvBuilder(tmp_path / "cache")
+    found = find_builders([uv])
+    assert found["uv"] is uv
+    assert found["nix"].obstacle() == "no nix"
+
+
+async def test_uv_says_that_it_is_missing(tmp_path, monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "uv", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    builder = UvBuilder(tmp_path / "cache")
+    assert 'pip install "fallow[envs]"' in builder.obstacle()
+    with pytest.raises(EnvironmentFailed, match="fallow"):
+        await builder.build(EnvironmentLock(python=PYTHON), {}, folder)
+
+
+@pytest.mark.slow
+async def test_a_python_that_is_not_there_is_named(tmp_path, index, folder):
+    with pytest.raises(EnvironmentFailed, match="3.99"):
+        await UvBuilder(tmp_path / "cache").build(EnvironmentLock(python="3.99"), {}, folder)
+
+
+@pytest.mark.slow
+async def test_wheels_that_travel_are_installed(tmp_path, index, folder, locks, make_wheel):
+    wheel, blobs = locks.wheel(make_wheel(tmp_path / "own", "plum", "0.1", {"plum.py": "COLOUR = 'blue'\n"}))
+    lock = EnvironmentLock(python=PYTHON, wheels=(wheel,))
+    python = await UvBuilder(tmp_path / "cache").build(lock, blobs, folder)
+    assert run(python, "import plum; print(plum.COLOUR)") == "blue"
+    assert not index.requests
