@@ -57,7 +57,15 @@ class BubblewrapSandbox:
 
 def _options(launch: Launch) -> Iterator[str]:
     folder, home = str(launch.folder), str(launch.home)
-    yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--new-session", "--die-with-parent")
+    yield from (
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--cap-drop",
+        "ALL",
+        "--new-session",
+        "--die-with-parent",
+    )
     if launch.containment.network:
         yield "--share-net"
     for name in paths.SYSTEM:
@@ -74,6 +82,7 @@ def _options(launch: Launch) -> Iterator[str]:
     for path in launch.readable:
         yield from _show(path)
     yield from ("--bind", folder, folder, "--remount-ro", home, "--remount-ro", "/dev", "--remount-ro", "/")
+    yield from ("--remount-ro", "/proc")  # what root owns in it root could write, even without capabilities
     yield from ("--chdir", folder)
 
 
