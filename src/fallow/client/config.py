@@ -30,6 +30,15 @@ def config_path() -> Path:
     return base / "fallow" / "config.toml"
 
 
+def cache_path() -> Path:
+    """Return the platform's folder for what programs can make again, for this user."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "fallow" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "fallow"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fallow"
+
+
 def read_config() -> dict[str, str]:
     """Return the config file's settings: hub, token, token_file; {} if there is no file. Raises BadRequest."""
     path = config_path()

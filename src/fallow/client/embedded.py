@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from fallow.client.config import cache_path
 from fallow.hub.core.hub import Hub
 from fallow.hub.core.opening import open_hub
 from fallow.hub.core.settings import HubSettings
@@ -73,6 +74,7 @@ class EmbeddedGrid:
             cores=self._slots,
             memory_bytes=psutil.virtual_memory().total,
             folder=folder / "node",  # kept with the state: the same node takes up its leases again
+            shared_environments=cache_path() / "environments" if self._state is None else None,
             spool=False,
             benchmark=False,
             reserve_bytes=RESERVE_BYTES,

@@ -21,6 +21,8 @@ ENTRY_POINTS = "fallow.environment_builders"
 """Entry points of installed packages that are builders: a callable without arguments each, under the builder's name."""
 LOG_BYTES = 12 * 1024
 """What is kept of a failed build's output: its end, as that says what went wrong. It has to fit into a failure."""
+PACKAGES = "packages"
+"""Folder beside those of environments where builders may keep what they have downloaded. It is emptied when it grows too large."""
 BUILD_TIMEOUT_S = 3600.0
 """A build that takes longer hangs."""
 

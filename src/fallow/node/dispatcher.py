@@ -111,7 +111,6 @@ class Dispatcher:
     def open(self) -> None:
         shutil.rmtree(self._sources_folder, ignore_errors=True)  # of earlier jobs; archives are in the cache
         self._sources_folder.mkdir(parents=True)
-        self.environments.open()
         self.pool.open()
 
     def close(self) -> None:

@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import structlog
 
 from fallow.model.environment import decode_lock
-from fallow.model.errors import BadRequest, EnvironmentFailed
+from fallow.model.errors import BadRequest, EnvironmentFailed, StateInUse
 from fallow.model.ids import Digest
-from fallow.node.builder import Builder, find_builders
+from fallow.node import platform
+from fallow.node.builder import PACKAGES, Builder, find_builders
 from fallow.node.builders.uv import UvBuilder
 from fallow.node.off_loop import OffLoop
 from fallow.node.settings import NodeSettings
@@ -47,6 +49,8 @@ class Environments:
     def __init__(self, settings: NodeSettings, off_loop: OffLoop) -> None:
         self._settings = settings
         self._folder = settings.folder / "environments"
+        self._is_open = False
+        self._lock: IO[bytes] | None = None
         self._off_loop = off_loop
         self._whole: dict[Digest, tuple[Path, Marker]] = {}
         self._builds: dict[Digest, asyncio.Task[str]] = {}
@@ -56,7 +60,7 @@ class Environments:
 
     @cached_property
     def builders(self) -> dict[str, Builder]:
-        return find_builders([UvBuilder(self._settings.folder / "packages", self._settings.hub_packages)])
+        return find_builders([UvBuilder(self._settings.hub_packages)])
 
     def describe(self) -> tuple[bool, str]:
         """Return whether environments can be built here, and what to tell people of it."""
@@ -66,8 +70,15 @@ class Environments:
             return True, f"built by {', '.join(works)}"
         return False, "; ".join(obstacle for obstacle in obstacles.values() if obstacle)
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Find what is there from earlier, least recently used first, and remove what is not whole."""
+        self._is_open = True
+        shared = self._settings.shared_environments
+        if shared is not None:
+            with contextlib.suppress(OSError, StateInUse):  # another grid of this user has it: our own will do
+                shared.mkdir(parents=True, exist_ok=True)
+                self._lock = platform.lock_file(shared / "lock")
+                self._folder = shared
         self._folder.mkdir(parents=True, exist_ok=True)
         found = []
         for path in self._folder.glob("env-*"):
@@ -82,12 +93,16 @@ class Environments:
         """End what is being built."""
         for task in (*self._builds.values(), *self._tasks):
             task.cancel()
+        if self._lock is not None:
+            self._lock.close()
 
     async def python_of(self, digest: Digest, lock: Path, wheels: Mapping[Digest, Path]) -> str:
         """Return the interpreter of an environment, once it is built: as many may ask as like to.
 
         lock: the file of the lock; wheels: those of its wheels' blobs. Raises EnvironmentFailed, with the build's log.
         """
+        if not self._is_open:
+            self._open()
         found = self._whole.get(digest)
         if found is not None:
             path, marker = found
@@ -139,10 +154,18 @@ class Environments:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         self._whole[digest] = (folder, marker)
+        if len(self._builds) == 1:
+            await self._off_loop(self._trim_packages)
         _log.info(
             "environment built", digest=digest, seconds=round(time.monotonic() - began, 1), bytes=marker.size_bytes
         )
         return python
+
+    def _trim_packages(self) -> None:
+        """Remove what builders keep for later builds, if it takes as much room as environments may; no build is under way."""
+        packages = self._folder / PACKAGES
+        if _size_bytes(packages) > self._settings.environments_bytes:
+            shutil.rmtree(packages, ignore_errors=True)
 
     def _ended(self, digest: Digest, build: asyncio.Task[str]) -> None:
         self._builds.pop(digest, None)
@@ -171,11 +194,14 @@ MAX_FAILED = 1000
 
 def _finish(folder: Path, digest: Digest, python: str) -> Marker:
     """Say that an environment is whole, when all of it is on the disk."""
-    size = sum(path.lstat().st_size for path in folder.rglob("*"))
-    marker = Marker(digest, python, size)
+    marker = Marker(digest, python, _size_bytes(folder))
     if hasattr(os, "sync"):
         os.sync()  # thousands of files: one call, rather than one for each
     partial = folder / f"{MARKER}.partial"
     partial.write_bytes(msgspec.json.encode(marker))
     partial.replace(folder / MARKER)
     return marker
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*"))

@@ -48,6 +48,9 @@ class NodeSettings:
     """Blobs kept on disk for later use."""
     environments_bytes: int = 20 << 30
     """Environments kept on disk; those that jobs need now are kept in any case."""
+    shared_environments: Path | None = None
+    """Where environments are kept for the next agent, too, if `folder` does not outlive this one. One agent at a time has it;
+    others make do with their own folder."""
     hub_packages: HubPackages | None = None
     """Where packages come from when the computer's own index can't be reached."""
     channel: ChannelKind = platform.CHANNEL

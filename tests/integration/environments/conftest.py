@@ -115,6 +115,7 @@ def index(tmp_path, monkeypatch):
     made = Index(tmp_path / "index")
     monkeypatch.setenv("UV_DEFAULT_INDEX", made.url)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where an embedded grid keeps environments
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
     monkeypatch.setenv("FALLOW_CONFIG", str(tmp_path / "no-config.toml"))
     for name in ("FALLOW_HUB", "FALLOW_TOKEN"):

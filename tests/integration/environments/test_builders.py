@@ -26,7 +26,7 @@ def documented(tmp_path):
     return names["PipBuilder"]()
 
 
-BUILDERS = {"uv": lambda tmp_path: UvBuilder(tmp_path / "cache"), "documented": documented}
+BUILDERS = {"uv": lambda tmp_path: UvBuilder(), "documented": documented}
 
 
 @pytest.fixture(params=BUILDERS)
@@ -36,8 +36,9 @@ def builder(request, tmp_path, index):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "built").mkdir()
-    return tmp_path / "built"
+    place = tmp_path / "environments" / "built"
+    place.mkdir(parents=True)
+    return place
 
 
 def run(python, code):
@@ -55,9 +56,9 @@ async def test_the_interpreter_has_the_packages_and_nothing_else(builder, folder
     lock = EnvironmentLock(python=PYTHON, packages=packages, builder=builder.name)
     python = await builder.build(lock, {}, folder)
     assert folder in python.parents
-    assert run(python, "import apple, pear, sys; print(apple.VERSION, pear.VERSION, '%d.%d' % sys.version_info[:2])") == (
-        f"1.5 2.0 {PYTHON}"
-    )
+    assert run(
+        python, "import apple, pear, sys; print(apple.VERSION, pear.VERSION, '%d.%d' % sys.version_info[:2])"
+    ) == (f"1.5 2.0 {PYTHON}")
     assert run(python, "import importlib.util as u; print(u.find_spec('cloudpickle'), u.find_spec('fallow'))") == (
         "None None"
     )
@@ -113,13 +114,15 @@ async def test_a_cancelled_build_leaves_no_process(builder, folder, index, no_or
 
 
 def test_builders_of_installed_packages_are_found(tmp_path, monkeypatch):
-    (tmp_path / "nix_fallow.py").write_text("class Nix:\n    name = 'nix'\n    def obstacle(self):\n        return 'no nix'\n")
+    (tmp_path / "nix_fallow.py").write_text(
+        "class Nix:\n    name = 'nix'\n    def obstacle(self):\n        return 'no nix'\n"
+    )
     info = tmp_path / "nix_fallow-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nix-fallow\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[fallow.environment_builders]\nnix = nix_fallow:Nix\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    uv = UvBuilder(tmp_path / "cache")
+    uv = UvBuilder()
     found = find_builders([uv])
     assert found["uv"] is uv
     assert found["nix"].obstacle() == "no nix"
@@ -128,7 +131,7 @@ def test_builders_of_installed_packages_are_found(tmp_path, monkeypatch):
 async def test_uv_says_that_it_is_missing(tmp_path, monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    builder = UvBuilder(tmp_path / "cache")
+    builder = UvBuilder()
     assert 'pip install "fallow[envs]"' in builder.obstacle()
     with pytest.raises(EnvironmentFailed, match="fallow"):
         await builder.build(EnvironmentLock(python=PYTHON), {}, folder)
@@ -137,13 +140,13 @@ async def test_uv_says_that_it_is_missing(tmp_path, monkeypatch, folder):
 @pytest.mark.slow
 async def test_a_python_that_is_not_there_is_named(tmp_path, index, folder):
     with pytest.raises(EnvironmentFailed, match="3.99"):
-        await UvBuilder(tmp_path / "cache").build(EnvironmentLock(python="3.99"), {}, folder)
+        await UvBuilder().build(EnvironmentLock(python="3.99"), {}, folder)
 
 
 @pytest.mark.slow
 async def test_wheels_that_travel_are_installed(tmp_path, index, folder, locks, make_wheel):
     wheel, blobs = locks.wheel(make_wheel(tmp_path / "own", "plum", "0.1", {"plum.py": "COLOUR = 'blue'\n"}))
     lock = EnvironmentLock(python=PYTHON, wheels=(wheel,))
-    python = await UvBuilder(tmp_path / "cache").build(lock, blobs, folder)
+    python = await UvBuilder().build(lock, blobs, folder)
     assert run(python, "import plum; print(plum.COLOUR)") == "blue"
     assert not index.requests

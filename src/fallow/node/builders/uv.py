@@ -15,13 +15,15 @@ import structlog
 from fallow.model.environment import EnvironmentLock
 from fallow.model.errors import EnvironmentFailed
 from fallow.model.ids import Digest
-from fallow.node.builder import run_step
+from fallow.node.builder import PACKAGES, run_step
 from fallow.node.settings import HubPackages
 from fallow.packages.index import PackageIndex, configured_index
 from fallow.packages.uv import MISSING, find_uv, uv_environment
 
 CHECK_TIMEOUT_S = 3.0
 """An index that has not answered after this is taken to be out of reach."""
+TESTS = r"[/\\]tests?[/\\]"
+"""Folders that are not compiled: half of what large packages bring, and tasks don't import them."""
 HUB_INDEX = "fallow"
 """What uv calls the hub's index; its password is in a variable of this name."""
 
@@ -33,9 +35,7 @@ class UvBuilder:
 
     name = "uv"
 
-    def __init__(self, cache: Path, hub: HubPackages | None = None) -> None:
-        """cache: where uv keeps what it has fetched."""
-        self._cache = cache
+    def __init__(self, hub: HubPackages | None = None) -> None:
         self._hub = hub
         self._uv = find_uv()
 
@@ -45,7 +45,7 @@ class UvBuilder:
     async def build(self, lock: EnvironmentLock, wheels: Mapping[Digest, Path], folder: Path) -> Path:
         if self._uv is None:
             raise EnvironmentFailed(MISSING)
-        base = uv_environment() | {"UV_CACHE_DIR": str(self._cache)}
+        base = uv_environment() | {"UV_CACHE_DIR": str(folder.parent / PACKAGES)}
         home = folder / "python"
         asked = _interpreter(lock.python) or lock.python
         await run_step([self._uv, "venv", "--no-project", "--python", asked, str(home)], base, folder)
@@ -56,7 +56,7 @@ class UvBuilder:
         command += ["--only-binary", ":all:", "--requirements", str(requirements)]
         await self._install(command, base, lock, folder)
         # With -S, and by the interpreter below: packages may bring .pth files, which are code that runs at its start.
-        compiler = [os.path.realpath(python), "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(home)]
+        compiler = [os.path.realpath(python), "-I", "-S", "-m", "compileall", "-q", "-j", "0", "-x", TESTS, str(home)]
         await run_step(compiler, base, folder, may_fail=True)
         return python
 
