@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fallow.cli.options import HubOption, JobArgument, JsonOption, TokenFileOption, examples
+from fallow.cli.options import By, ByOption, HubOption, JobArgument, JsonOption, TokenFileOption, ToOption, examples
 from fallow.cli.output import Column, Row, choose
 
 FOLLOW_S = 0.5
@@ -187,21 +187,32 @@ def logs(
 
 @job_commands.command(
     "results",
-    epilog=examples("fallow job results sweep-7 > results.jsonl", "fallow job results sweep-7 --json > indexed.jsonl"),
+    epilog=examples(
+        "fallow job results sweep-7 > results.jsonl",
+        "fallow job results sweep-7 --json > indexed.jsonl",
+        "fallow job results sweep-7 --to out --by parameters",
+    ),
 )
 def results(
     job: JobArgument,
     json: JsonOption = False,
+    to: ToOption = None,
+    by: ByOption = By.index,
     hub: HubOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
-    """Print a job's results in order, one a line.
+    """Print a job's results in order, one a line; or write a program's output files.
 
     As JSON where they can be, else as Python shows them. Of a job that still runs, prints what comes until it ends. Failed tasks are told on stderr, and the exit code is 1.
-    With --json each line is {"index": …, "value": …} or {"index": …, "error": …}.
+    With --json each line is {"index": …, "value": …} or {"index": …, "error": …}. With --to the files of a program's tasks are written as they end; what is there already is checked and kept, so that the command can be repeated.
     """
-    from fallow.cli.results import print_results
+    from fallow.cli.results import download_results, print_results
 
+    if to is not None:
+        from fallow.cli.config import require_hub
+
+        download_results(*require_hub(hub, token_file), job, to, by)
+        return
     with connect(hub, token_file) as api:
         failed = print_results(api, job, with_index=json)
     if failed:

@@ -8,10 +8,11 @@ import typer
 
 from fallow.cli.grid_lists import nodes, token_commands
 from fallow.cli.hub import hub
-from fallow.cli.jobs import explain, job_commands, jobs
+from fallow.cli.jobs import explain, job_commands, jobs, results
 from fallow.cli.map import map_command
 from fallow.cli.node import node
 from fallow.cli.options import examples
+from fallow.cli.submit import submit
 from fallow.cli.version import config, version
 from fallow.model.errors import FallowError
 
@@ -72,6 +73,22 @@ _add(
     map_command,
     "fallow map math:sqrt < numbers.jsonl > roots.jsonl",
     "fallow map mymodule:score --hub http://hub.example:7070 --unordered < in.jsonl > out.jsonl",
+)
+_add(
+    WORK,
+    "submit",
+    submit,
+    "fallow submit job.toml",
+    "fallow submit job.toml --to out",
+    "fallow submit job.toml --check",
+)
+_add(
+    WORK,
+    "results",
+    results,
+    "fallow results sweep-7 --to out",
+    "fallow results sweep-7 --to out --by parameters",
+    "fallow results sweep-7 > results.jsonl",
 )
 _add(SEE, "jobs", jobs, "fallow jobs", "fallow jobs --json | jq '.[].id'")
 app.add_typer(job_commands, name="job", rich_help_panel=SEE)

@@ -1,5 +1,6 @@
 """Options that several commands share, written once, and how examples are written."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,22 @@ TokenFileOption = Annotated[
         help="File that holds the token. Otherwise: $FALLOW_TOKEN, or the config file.",
         rich_help_panel=ON_A_HUB,
     ),
+]
+ToOption = Annotated[
+    Path | None,
+    typer.Option("--to", metavar="DIR", help="Of a program's job: write what each task put out into DIR/<index>/."),
+]
+
+
+class By(Enum):
+    """What tasks' folders are called after."""
+
+    index = "index"
+    parameters = "parameters"
+
+
+ByOption = Annotated[
+    By, typer.Option("--by", metavar="index|parameters", help="What the folders in DIR are called after.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id or name.")]

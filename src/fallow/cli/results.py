@@ -2,11 +2,39 @@
 
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from fallow.cli.api import HubApi, job_path
 from fallow.cli.output import remark
-from fallow.model.errors import Forbidden
+from fallow.model.errors import BadRequest, Forbidden
+
+if TYPE_CHECKING:
+    from fallow.client.download import Downloaded
+
+
+def download_results(hub: str, token: str, job: str, folder: Path, by: str) -> None:
+    """Write what a program's tasks put out into a folder, as they end."""
+    from fallow import Grid
+    from fallow.client.program_job import ProgramJob
+
+    with Grid(hub, token=token) as grid:
+        found = grid.job(job)
+        if not isinstance(found, ProgramJob):
+            raise BadRequest(f"job {job!r} runs no program: its results are values, not files; leave out --to")
+        tell_download(found.download(folder, by=by), folder)  # type: ignore[arg-type]
+
+
+def tell_download(found: "Downloaded", folder: Path) -> None:
+    """Say what was written; raises typer.Exit if tasks failed."""
+    there = f", {found.files - found.fresh:,} of them there already" if found.fresh < found.files else ""
+    remark(f"{folder}: {found.files:,} files of {found.tasks:,} tasks{there}")
+    for index, error in found.failures:
+        remark(f"task {index}: {type(error).__name__}: {error}")
+    if found.failures:
+        raise typer.Exit(1)
 
 
 def print_results(api: HubApi, job: str, *, with_index: bool) -> int:

@@ -14,6 +14,7 @@ from fallow.model.errors import (
     TaskTimeout,
 )
 from fallow.model.failure import Failure
+from fallow.slot.protocol import PROGRAM_FAILED
 
 _BY_KIND: dict[str, type[FallowError]] = {
     "crashed": TaskCrashed,
@@ -48,7 +49,7 @@ def exception_of(failure: Failure) -> BaseException:
         if isinstance(loaded, BaseException):
             error = loaded
     if error is None:
-        cls = _BY_KIND.get(failure.kind, TaskFailed)
+        cls = ProgramFailed if failure.type_name == PROGRAM_FAILED else _BY_KIND.get(failure.kind, TaskFailed)
         message = failure.message if cls is not TaskFailed else f"{failure.type_name}: {failure.message}"
         error = cls(message)
     text = failure.traceback or failure.output

@@ -6,6 +6,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from fallow.client.failures import exception_of
 from fallow.model.failure import Failure
 from fallow.model.page import ResultPage, StoredPage
@@ -55,6 +57,8 @@ class ResultValues:
                 self._kept = _without(page.start, page.stop, sorted(f.index for f in page.failures))
             self._offsets = [0, *accumulate(b - a for a, b in self._kept)]
             self._failures = {failure.index: failure for failure in page.failures}
+            if self._present is not None:  # it may be another user's: what was pickled stays so
+                self._failures = {i: replace(failure, exception=None) for i, failure in self._failures.items()}
         return self._kept
 
     @property

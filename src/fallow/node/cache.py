@@ -51,6 +51,7 @@ class BlobFile:
         if self._hash.hexdigest() != self._digest:
             self._path.unlink(missing_ok=True)
             raise BadRequest(f"blob {self._digest[:12]}… came damaged")
+        protect(self._path)
         self._path.replace(place)
 
     def close(self) -> None:
@@ -115,6 +116,7 @@ class BlobCache:
             path.unlink()
             return
         move(path, place)
+        protect(place)
         self._note(digest, place.stat().st_size)
 
     def claim(self, path: Path) -> Path:
@@ -154,6 +156,12 @@ def digest_of(path: Path) -> Digest:
     hasher = blake3(max_threads=blake3.AUTO)
     hasher.update_mmap(path)
     return Digest(hasher.hexdigest())
+
+
+def protect(path: Path) -> None:
+    """Let nobody write to a blob: programs get links to it. Windows would not even let it be removed then."""
+    if not platform.IS_WINDOWS:
+        path.chmod(0o444)
 
 
 def share(path: Path, place: Path) -> None:

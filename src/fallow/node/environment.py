@@ -14,6 +14,6 @@ def without_secrets(base: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in base.items() if not SECRET.match(name)}
 
 
-def of_slot(base: Mapping[str, str], cores: int) -> dict[str, str]:
-    """Return a slot's environment: numerical libraries use as many threads as the task has cores."""
-    return without_secrets(base) | dict.fromkeys(THREAD_VARIABLES, str(cores))
+def of_slot(base: Mapping[str, str], cores: int, node: str = "") -> dict[str, str]:
+    """Return a slot's environment: numerical libraries use as many threads as the task has cores. node: its name."""
+    return without_secrets(base) | dict.fromkeys(THREAD_VARIABLES, str(cores)) | {"FALLOW_NODE": node}

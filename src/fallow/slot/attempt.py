@@ -19,6 +19,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from fallow.slot import task
+
 TOO_LONG = errno.E2BIG
 _numbers = itertools.count(1)
 _copies: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -146,9 +148,12 @@ class Attempt:
         return (shutil.which(word) or word) if sys.platform == "win32" else word
 
     def environment(self, more: Mapping[str, str], index: int) -> dict[str, str]:
-        """Return the program's environment: the slot's, a temporary folder of its own, what the job adds."""
+        """Return the program's environment: the slot's, with its interpreter first on the path, a temporary folder of its own,
+        and what the job adds.
+        """
         own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._temporary)
-        return {**os.environ, **own, "FALLOW_INDEX": str(index), **more}
+        own["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
+        return {**os.environ, **own, "FALLOW_INDEX": str(index), **task.variables(), **more}
 
 
 def remove_tree(folder: str) -> None:

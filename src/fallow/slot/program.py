@@ -21,16 +21,13 @@ from fallow.slot import attempt, strays, templates
 from fallow.slot.attempt import Attempt
 from fallow.slot.failures import Told
 from fallow.slot.output_files import OutputFiles
-from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT
+from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT, PROGRAM_FAILED
 
 TAIL_BYTES = 4 * 1024
 """Of what a failed program wrote to stderr (or stdout), told with its failure."""
 SHOWN_LINES = 5
 SHELL_NOT_RUN = (126, 127)
 """Exit codes of a shell that could not run a command, or not find it."""
-
-PROGRAM_FAILED = "ProgramFailed"
-"""Type name of the failure of a program that ended with an exit code of its own."""
 
 
 class Runner:

@@ -1,0 +1,1 @@
+"""Job files: programs with their files and parameters, written down in TOML (docs/programs.md)."""
