@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from fallow.slot.refs import Ref
+    from fallow.slot.task import checkpoint, progress, save_checkpoint
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ _HOMES = {
     "fallow.client.grid": ("Grid",),
     "fallow.client.job": ("Job",),
     "fallow.slot.refs": ("Ref",),
+    "fallow.slot.task": ("checkpoint", "progress", "save_checkpoint"),
     "fallow.model.errors": (
         "BadRequest", "Closed", "Denied", "EnvironmentFailed", "FallowError", "Forbidden", "HubFull", "InputEnded",
         "JobCancelled", "JobExists", "JobNotFound", "NotFound", "PicklingFailed", "ProgramFailed", "StateError",
@@ -70,7 +72,7 @@ __all__ = [
     "Forbidden", "Future", "Grid", "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists",
     "JobNotFound", "NotFound", "PicklingFailed", "ProgramFailed", "Ref", "StateError", "StateInUse", "StateTooNew",
     "TaskCrashed", "TaskFailed", "TaskLostNodes", "TaskOverLimit", "TaskTimeout", "TooLarge", "Unavailable",
-    "__version__",
+    "__version__", "checkpoint", "progress", "save_checkpoint",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from fallow.client.job import _UNSET, Job
 from fallow.client.readers import OrderedReader
 from fallow.model.changes import LogEntry
 from fallow.model.job import JobInfo, JobProgress
+from fallow.model.lease import RunningView
 from fallow.model.node_view import NodeView
 from fallow.slot.refs import Ref
 
@@ -74,6 +75,9 @@ class AsyncJob(Generic[T]):
 
     async def progress(self) -> JobProgress:
         return await asyncio.to_thread(lambda: self._job.progress)
+
+    async def running(self) -> list[RunningView]:
+        return await asyncio.to_thread(self._job.running)
 
     async def errors(self) -> list[tuple[int, BaseException]]:
         return await asyncio.to_thread(self._job.errors)

@@ -27,6 +27,7 @@ from fallow.model.job import (
     JobSpec,
     StageKind,
 )
+from fallow.model.lease import RunningView
 from fallow.model.page import INLINE_BYTES
 
 if TYPE_CHECKING:
@@ -371,6 +372,15 @@ class Job(Generic[T]):
         self._demand()
         self._wait_created()
         return self._core.ask("job", self._id, JobInfo)
+
+    def running(self) -> list[RunningView]:
+        """Return the tasks that run now, by index, with what they say of their progress: the first 1,000 of them.
+
+        As the nodes last said: some seconds old.
+        """
+        self._demand()
+        self._wait_created()
+        return self._core.ask("running", self._id, list[RunningView])
 
     def errors(self) -> list[tuple[int, BaseException]]:
         """Return (index, exception) of the tasks that failed so far: the first 100 of them."""

@@ -11,7 +11,7 @@ import msgspec
 from fallow.client.environments import Environment, check_environment
 from fallow.model.containment import Containment, check_containment, parse_limits
 from fallow.model.errors import BadRequest
-from fallow.model.job import MAX_PRIORITY
+from fallow.model.job import MAX_CHECKPOINT_S, MAX_PRIORITY
 from fallow.model.levels import Level, parse_level, strongest
 from fallow.model.requirements import Requirements, parse_requirements
 
@@ -36,6 +36,7 @@ class OptionDict(TypedDict, total=False):
     limits: Mapping[str, Any] | None
     container: str | os.PathLike[str] | None
     env: Environment | None
+    checkpoint_s: float
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,10 +54,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     image_file: Path | None = None
     """A container image as a tar file, to travel with the job."""
     env: Environment | None = None
+    checkpoint_s: float = 30.0
 
     def of_spec(self) -> dict[str, Any]:
         """Return what goes into a job's spec as it is."""
-        fields = ("requirements", "priority", "retries", "max_retries", "timeout_s", "speculate", "containment")
+        fields = (
+            "requirements", "priority", "retries", "max_retries", "timeout_s", "speculate", "containment", "checkpoint_s"
+        )  # fmt: skip
         return {field: getattr(self, field) for field in fields}
 
 
@@ -69,6 +73,9 @@ def parse_options(given: Mapping[str, Any]) -> Options:
     timeout = given.get("timeout")
     if timeout is not None and not (_is_number(timeout) and 0 < timeout < float("inf")):
         raise BadRequest(f"timeout={timeout!r} is not a number of seconds above 0")
+    checkpoint_s = given.get("checkpoint_s", 30.0)
+    if not (_is_number(checkpoint_s) and 0 < checkpoint_s <= MAX_CHECKPOINT_S):
+        raise BadRequest(f"checkpoint_s={checkpoint_s!r:.80} is not a number of seconds above 0")
     name = given.get("name")
     if name is not None and not (isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable()):
         raise BadRequest(f"name={name!r} is not a printable text of 1 to 200 characters")
@@ -102,6 +109,7 @@ def parse_options(given: Mapping[str, Any]) -> Options:
         containment=containment,
         image_file=image_file,
         env=env,
+        checkpoint_s=float(checkpoint_s),
     )
 
 
