@@ -22,7 +22,7 @@ with Grid(slots=2, progress=True) as grid:
 
 def test_the_bar_is_shown_while_results_come():
     environment = {**os.environ, "TTY_COMPATIBLE": "1", "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "120"}
-    found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, env=environment)
+    found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, env=environment)
     assert found.returncode == 0, found.stderr
     assert "map(<lambda>)" in found.stderr
     assert "/100" in found.stderr
@@ -54,8 +54,8 @@ def test_the_bar_is_drawn_in_a_notebook_without_widgets(tmp_path, monkeypatch):
     try:
         client = manager.blocking_client()
         client.start_channels()
-        client.wait_for_ready(timeout=60)
-        reply = client.execute_interactive(CELL, timeout=60, output_hook=outputs.append)
+        client.wait_for_ready(timeout=120)
+        reply = client.execute_interactive(CELL, timeout=120, output_hook=outputs.append)
         client.stop_channels()
     finally:
         manager.shutdown_kernel(now=True)

@@ -196,7 +196,7 @@ for index in range(20):
         [sys.executable, "-c", program, str(tmp_path / "state")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")

@@ -54,7 +54,7 @@ def test_named_jobs_are_found_from_another_process(real_grid):
     subprocess.run(
         [sys.executable, "-c", textwrap.dedent(text), real_grid.url, "flw_admin_secret_for_tests_only"],
         check=True,
-        timeout=60,
+        timeout=120,
     )
     grid = real_grid.client()
     assert grid.job("left behind").result(60) == [5, 4, 3, 2, 1]
@@ -142,7 +142,7 @@ def test_wrong_tokens_and_roles_are_refused(real_grid):
         Grid(real_grid.url, token="flw_join_secret_for_tests_only")
     process = subprocess.run(
         [sys.executable, "-m", "fallow.cli.main", "node", real_grid.url],
-        env={**os.environ, "FALLOW_TOKEN": "flw_wrong"}, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "FALLOW_TOKEN": "flw_wrong"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert process.returncode == 1
     assert "refused the token" in process.stderr
@@ -153,7 +153,7 @@ def test_a_port_in_use_is_one_clear_line(real_grid, tmp_path):
     real_grid.start_hub()
     process = subprocess.run(
         [sys.executable, "-m", "fallow.cli.main", "hub", "--state", str(tmp_path / "other"), "--port", str(real_grid.port)],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert process.returncode == 1
     assert str(real_grid.port) in process.stderr
@@ -165,7 +165,7 @@ def test_a_state_folder_in_use_is_one_clear_line(real_grid):
     real_grid.start_hub()
     process = subprocess.run(
         [sys.executable, "-m", "fallow.cli.main", "hub", "--state", str(real_grid.folder / "state"), "--port", "0"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert process.returncode == 1
     assert str(real_grid.folder / "state") in process.stderr

@@ -23,7 +23,7 @@ def fallow(tmp_path):
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             cwd=tmp_path,
             env={**os.environ, **environment},
         )

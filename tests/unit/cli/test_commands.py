@@ -115,7 +115,7 @@ def test_config_shows_what_is_in_effect(fallow):
 def test_the_shell_can_complete_commands():
     # the shell is found among the parents of the process: this one, wherever the tests run
     command = ["bash", "-c", '"$0" -m fallow --show-completion; exit $?', sys.executable]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
     out = found.stdout
     assert "fallow" in out

@@ -126,7 +126,7 @@ def test_every_program_runs(page, tmp_path, request):
         program.write_text(code)
         command = [sys.executable, "-W", "error", str(program)]
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, code + done.stdout + done.stderr
         assert not done.stderr, code + done.stderr

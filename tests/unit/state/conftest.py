@@ -116,7 +116,7 @@ def postgresql():
     control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
 
     def run(*command):
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120)
 
     try:
         run(*as_user, binaries / "initdb", "-D", data, "-A", "trust", "-U", "fallow", "-E", "UTF8", "--no-sync")

@@ -1,5 +1,5 @@
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.hub.web.json_jobs import PAGE_BYTES, PAGE_ITEMS, cut
@@ -8,6 +8,7 @@ from fallow.model.failure import Failure
 from fallow.model.page import ResultPage, StoredPage
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(), st.text(max_size=20), st.none()), max_size=50))
 def test_pages_hold_all_items_in_order(items):
     raws = [msgspec.Raw(msgspec.json.encode(item if not isinstance(item, int) else str(item))) for item in items]
