@@ -119,8 +119,8 @@ class Programs:
         return self._keep(HubProgram(self.folder, name, arguments, self.environment(**{**tokens, **environment})))
 
     def node(self, hub, *arguments, name="node-1"):
-        """Start a node with two slots and wait until it has joined."""
-        options = ["--slots", "2", "--name", name, "--state", self.folder / name]
+        """Start a node with two slots and wait until it has joined. Its tasks may write where tests look for it."""
+        options = ["--slots", "2", "--name", name, "--state", self.folder / name, "--sandbox", "process"]
         program = self.start("node", hub.url, *options, *arguments, name=name, FALLOW_TOKEN=JOIN)
 
         def has_joined():

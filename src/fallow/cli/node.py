@@ -47,6 +47,21 @@ def node(
             help="Disk space in the state folder below which the node takes no new work.",
         ),
     ] = "256MiB",
+    sandbox: Annotated[
+        str | None,
+        typer.Option(
+            "--sandbox",
+            metavar="LEVEL",
+            help="What tasks run in unless they ask for more: process, confined or bubblewrap.",
+            show_default="the strongest that works here",
+        ),
+    ] = None,
+    min_sandbox: Annotated[
+        str,
+        typer.Option(
+            "--min-sandbox", metavar="LEVEL", help="Run no task in anything weaker: process, confined or bubblewrap."
+        ),
+    ] = "process",
     state: Annotated[
         Path | None,
         typer.Option("--state", metavar="DIR", help="Folder for what must survive a restart.", show_default="per user"),
@@ -70,6 +85,8 @@ def node(
             reserve=reserve,
             name=name,
             tags=tags,
+            sandbox=sandbox,
+            min_sandbox=min_sandbox,
             state=state,
             verbose=verbose,
         )

@@ -125,9 +125,10 @@ class Agent:
             self._blobs,
             self._send,
             lambda digest: self._dispatcher.needs(digest) or self._outbox.needs(digest),
+            lambda: self._dispatcher.dispatch(),  # noqa: PLW0108 - it is made below
         )
         self._dispatcher = Dispatcher(settings, self, self._off_loop, self._checkpoints)
-        self._prober = Prober(settings, self._dispatcher.pool.sandboxes)
+        self._prober = Prober(settings, self._dispatcher.pool.sandbox)
         self._probing: asyncio.Task[None] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             Welcome: self._welcome,

@@ -331,7 +331,7 @@ class Dispatcher:
     async def _fetch_image(self, job: NodeJob) -> None:
         wanted = job.spec.containment
         archive = None if wanted.image_archive is None else self._owner.fetch(wanted.image_archive)
-        sandbox = self.pool.sandboxes[job.kind.sandbox]
+        sandbox = self.pool.sandbox(job.kind.sandbox)
         containment = await sandbox.prepare(wanted, archive)
         job.kind = msgspec.structs.replace(job.kind, containment=containment)
         for lease in self._queue.of_job(job.spec.id)[:1]:
@@ -424,6 +424,8 @@ class Dispatcher:
                 shelved, bound = found
             first, count = queued.pending.first, job.sizer.count()
             checkpoint = self._checkpoints.of(job.spec.id, first)
+            if self._checkpoints.is_being_taken(job.spec.id, first):
+                return True
             if checkpoint is not None:
                 if self._owner.fetch(checkpoint) is None:
                     return True

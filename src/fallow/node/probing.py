@@ -7,7 +7,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -32,9 +32,9 @@ _log = structlog.get_logger("fallow.node")
 class Prober:
     """Tries sandboxes, and remembers what it found."""
 
-    def __init__(self, settings: NodeSettings, sandboxes: dict[Level, Sandbox]) -> None:
+    def __init__(self, settings: NodeSettings, open_sandbox: Callable[[Level], Sandbox]) -> None:
         self._settings = settings
-        self._sandboxes = sandboxes
+        self._open = open_sandbox
         self._found: dict[Level, str | None] = {}
 
     @property
@@ -76,9 +76,7 @@ class Prober:
     async def _try(self, level: Level) -> str | None:
         if level == LEVELS[0]:
             return None
-        sandbox = self._sandboxes.get(level)
-        if sandbox is None:
-            return "this version of Fallow has none"
+        sandbox = self._open(level)
         obstacle = await sandbox.obstacle()
         if obstacle is not None:
             return obstacle

@@ -85,6 +85,10 @@ def open_sandbox(level: Level, home: Path) -> Sandbox:
     """Return the sandbox of a level, of an installed package or ours; whether it works is another question. home: the agent's
     folder.
     """
+    if level == "process":
+        from fallow.node.sandboxes.process import ProcessSandbox
+
+        return ProcessSandbox()
     for entry in entry_points(group=ENTRY_POINTS, name=level):
         make: Callable[[Path], Sandbox] = entry.load()
         return make(home)
@@ -92,12 +96,10 @@ def open_sandbox(level: Level, home: Path) -> Sandbox:
         from fallow.node.sandboxes.container import ContainerSandbox
 
         return ContainerSandbox(home)
-    if level == "bubblewrap":
-        from fallow.node.sandboxes.bubblewrap import BubblewrapSandbox
+    if level == "confined":
+        from fallow.node.sandboxes.confined import ConfinedSandbox
 
-        return BubblewrapSandbox()
-    if level != "process":
-        raise NotImplementedError(level)
-    from fallow.node.sandboxes.process import ProcessSandbox
+        return ConfinedSandbox()
+    from fallow.node.sandboxes.bubblewrap import BubblewrapSandbox
 
-    return ProcessSandbox()
+    return BubblewrapSandbox()

@@ -63,3 +63,7 @@ class NodeSettings:
     """This process is the agent and nothing else: it may move to a control group of its own."""
     reserve_bytes: int = 256 << 20
     """Below this much free space in `folder` the node takes no new leases."""
+
+    def __post_init__(self) -> None:
+        """Make the folder's path absolute: it is the same in sandboxes, whatever folder they work in."""
+        object.__setattr__(self, "folder", self.folder.absolute())

@@ -23,7 +23,6 @@ from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 30.0
-OPENED: tuple[Level, ...] = ("process", "bubblewrap", "container")
 FAILED_STARTS = 3
 """After so many slots in a row that died before they were ready the node takes no more leases, until one starts."""
 
@@ -148,7 +147,7 @@ class SlotPool:
         """Sandboxes that work here."""
         self.default: Level = "process"
         """What tasks have if they ask for nothing stronger."""
-        self.sandboxes: dict[Level, Sandbox] = {level: open_sandbox(level, settings.folder) for level in OPENED}
+        self._sandboxes: dict[Level, Sandbox] = {}
         self._settings = settings
         self._owner = owner
         self._off_loop = off_loop
@@ -194,13 +193,19 @@ class SlotPool:
                 slot.timer.cancel()
         for slot in slots:
             slot.process.close()
-        for sandbox in self.sandboxes.values():
+        for sandbox in self._sandboxes.values():
             sandbox.close()
         self.limits.close()
         for task in self._clearing:
             task.cancel()
         self._pid_file.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def sandbox(self, level: Level) -> Sandbox:
+        """Return the sandbox of a level, opened when it is first asked for."""
+        if level not in self._sandboxes:
+            self._sandboxes[level] = open_sandbox(level, self._settings.folder)
+        return self._sandboxes[level]
 
     def use(self, level: Level) -> None:
         """Have the slots in this level from now on, if tasks ask for nothing stronger. For before there are leases."""
@@ -220,7 +225,7 @@ class SlotPool:
         self._numbers += 1
         folder = self._folder / str(self._numbers)
         process = SlotProcess(self, self._numbers, kind, folder)
-        sandbox = self.sandboxes[kind.sandbox]
+        sandbox = self.sandbox(kind.sandbox)
         try:
             accounts = Accounts() if sandbox.limits else None
             needs_peak = kind.sandbox == "bubblewrap"

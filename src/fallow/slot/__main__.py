@@ -8,6 +8,7 @@ Arguments: counter file, folder for large results, size limit of results that go
 agent's cloudpickle (used where the interpreter has none), control pipe.
 """
 
+import os
 import sys
 from importlib.machinery import PathFinder  # importlib.util and pathlib would cost 8 ms
 from os.path import abspath, dirname
@@ -29,6 +30,10 @@ def _start(arguments: list[str]) -> None:
     counter, results, inline_bytes, cloudpickle_home, control = arguments
     here = dirname(abspath(__file__))  # noqa: PTH100, PTH120
     _register("fallow", dirname(dirname(here)))  # noqa: PTH120
+    if "FALLOW_CONFINE" in os.environ:
+        from fallow.slot import confine
+
+        confine.confine_by_environment()
     if PathFinder.find_spec("cloudpickle") is None:
         _register("cloudpickle", cloudpickle_home)
     # What users pickle as `__main__` must find a clean one here, not this file.

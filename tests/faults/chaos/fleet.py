@@ -125,7 +125,8 @@ class Fleet:
 
     def _node(self, name: str, url: str) -> list[str]:
         command = [sys.executable, "-m", "fallow", "node", url, "--slots", str(NODES[name]), "--name", name,
-                   "--state", str(self.folder / f"node-{name}"), "--reserve", "1MB", "--memory", "2GB"]  # fmt: skip
+                   "--state", str(self.folder / f"node-{name}"), "--reserve", "1MB", "--memory", "2GB",
+                   "--sandbox", "process"]  # fmt: skip
         if name == "two" and self.is_root and shutil.which("unshare"):
             # It does not see the hub's files, as if it were another computer: blobs travel over its link.
             hide = f'mount -t tmpfs none "{self.disk}" && exec "$@"'

@@ -64,7 +64,7 @@ def start_node(programs):
     """Start a node at an address, which may be a cable's; does not wait for it to join."""
 
     def start(url, name="one", slots=1):
-        options = ["--slots", slots, "--name", name, "--state", programs.folder / name]
+        options = ["--slots", slots, "--name", name, "--state", programs.folder / name, "--sandbox", "process"]
         return programs.start("node", url, *options, name=name, FALLOW_TOKEN=programs_for_tests.JOIN)
 
     return start

@@ -152,7 +152,7 @@ def test_results_of_pickled_jobs_are_for_their_owner(fallow, hub, programs):
     import sys
 
     environment = programs.environment(FALLOW_HUB=hub.url, FALLOW_TOKEN=ADMIN)
-    subprocess.run([sys.executable, "make.py"], cwd=programs.folder, env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "make.py"], cwd=programs.folder, env=environment, check=True, timeout=120)
     assert fallow("job", "results", "sets") == "[0]\n{1}\n[2]\n{3}\n"
     assert fallow("job", "results", "sets", "--json").splitlines()[1] == '{"index": 1, "value": "{1}"}'
     other = hub.http.post("/api/v1/tokens", json={"role": "admin", "name": "other"}).json()["secret"]
@@ -254,7 +254,16 @@ def test_a_node_takes_its_token_from_a_file_and_stops_at_a_signal(programs, hub)
     )
 
 
-@pytest.mark.parametrize(("option", "value"), [("--memory", "lots"), ("--tags", "two words"), ("--name", "a\nb")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--memory", "lots"),
+        ("--tags", "two words"),
+        ("--name", "a\nb"),
+        ("--sandbox", "glass"),
+        ("--min-sandbox", "container"),
+    ],
+)
 def test_malformed_options_of_a_node(programs, option, value):
     code, _, said = programs.run("node", "http://127.0.0.1:1", option, value, FALLOW_TOKEN="x")
     assert code == 1

@@ -74,7 +74,7 @@ class RealGrid:
 
     def start_node(self, name: str = "node", slots: int = 1, *more: str) -> None:
         self._run(name, ["node", self.url, "--slots", str(slots), "--name", name,
-                         "--state", str(self.folder / name), *more], JOIN)  # fmt: skip
+                         "--state", str(self.folder / name), "--sandbox", "process", *more], JOIN)  # fmt: skip
 
     def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         process = self.processes.pop(name)

@@ -7,20 +7,18 @@ by the thread of the agent's event loop, which does not end before they do. So t
 the slot from noticing.
 """
 
-import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from fallow.model.containment import Containment
 from fallow.model.levels import Level
+from fallow.node import environment
 from fallow.node.channel import Channel, ChannelOwner, open_channel
 from fallow.node.sandbox import Launch
 from fallow.node.sandboxes import paths
 
-PUBLIC = re.compile(r"PATH|LANG|LANGUAGE|LC_\w+|TZ|\w+_NUM_THREADS|PYTHONHASHSEED|PYTHONUTF8")
-"""The variables of the owner's environment that tasks see."""
 SIGNALS = range(129, 193)
 """Exit codes by which bwrap tells that the slot was ended by a signal, of 128 less."""
 
@@ -45,10 +43,11 @@ class BubblewrapSandbox:
         program = shutil.which("bwrap")
         if program is None:
             raise OSError("the program bwrap is not installed")
-        for name in ("home", "tmp", "shm"):
+        for name in environment.PRIVATE_FOLDERS:
             (launch.folder / name).mkdir(exist_ok=True)
         channel = open_channel(launch.channel, _Inside(owner))
-        channel.start([*launch.prefix, program, *_options(launch), "--", *launch.command], _variables(launch), None)
+        variables = environment.of_sandbox(launch.environment, launch.folder, Path("/tmp"))  # noqa: S108 - a private one
+        channel.start([*launch.prefix, program, *_options(launch), "--", *launch.command], variables, None)
         return channel
 
     def close(self) -> None:
@@ -94,11 +93,6 @@ def _show(path: Path, *, follow: bool = False) -> Iterator[str]:
         yield from ("--symlink", str(path.readlink()), str(path))
     else:
         yield from ("--ro-bind", str(path.resolve()) if follow else str(path), str(path))
-
-
-def _variables(launch: Launch) -> Mapping[str, str]:
-    kept = {name: value for name, value in launch.environment.items() if PUBLIC.fullmatch(name)}
-    return kept | {"HOME": f"{launch.folder}/home", "TMPDIR": "/tmp"}  # noqa: S108
 
 
 class _Inside:
