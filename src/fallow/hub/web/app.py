@@ -17,6 +17,7 @@ from fallow.hub.web.headers import with_security
 from fallow.hub.web.metrics import BlobSizes, metrics
 from fallow.hub.web.openapi import api_router, openapi_document
 from fallow.hub.web.overview import Meter
+from fallow.hub.web.package_mirror import PackageMirror
 from fallow.hub.web.pages import pages_router
 from fallow.hub.web.sessions import Sessions
 from fallow.hub.web.settings import WebSettings
@@ -47,7 +48,8 @@ class WebApp:
 
     def __init__(self, hub: Hub, settings: WebSettings = WebSettings()) -> None:
         self._streams = Streams()
-        self.litestar = _litestar(hub, settings, self._streams)
+        self._packages = None if settings.packages is None else PackageMirror(settings.packages)
+        self.litestar = _litestar(hub, settings, self._streams, self._packages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -56,8 +58,10 @@ class WebApp:
         await self.litestar(scope, receive, send)  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """End the event streams, which would keep the server from draining."""
+        """End the event streams and the fetching of packages, which would keep the server from draining."""
         self._streams.close()
+        if self._packages is not None:
+            self._packages.close()
 
 
 def _hide_slashes_in_names(scope: Scope) -> None:
@@ -67,7 +71,7 @@ def _hide_slashes_in_names(scope: Scope) -> None:
         scope["path"] = raw.decode("ascii", "replace")
 
 
-def _litestar(hub: Hub, settings: WebSettings, streams: Streams) -> Litestar:
+def _litestar(hub: Hub, settings: WebSettings, streams: Streams, packages: PackageMirror | None) -> Litestar:
     def provide_hub() -> Hub:
         return hub
 
@@ -76,6 +80,9 @@ def _litestar(hub: Hub, settings: WebSettings, streams: Streams) -> Litestar:
 
     def provide_streams() -> Streams:
         return streams
+
+    def provide_packages() -> PackageMirror | None:
+        return packages
 
     return Litestar(
         [
@@ -90,6 +97,7 @@ def _litestar(hub: Hub, settings: WebSettings, streams: Streams) -> Litestar:
             "hub": Provide(provide_hub, sync_to_thread=False),
             "web": Provide(provide_settings, sync_to_thread=False),
             "streams": Provide(provide_streams, sync_to_thread=False),
+            "packages": Provide(provide_packages, sync_to_thread=False),
             "token": Provide(provide_token, sync_to_thread=False),
         },
         exception_handlers={FallowError: on_fallow_error, HTTPException: on_http_error, Exception: on_bug},

@@ -24,6 +24,7 @@ from fallow.hub.web.errors import ErrorBody
 from fallow.hub.web.events import watch_events
 from fallow.hub.web.jobs import jobs_router
 from fallow.hub.web.json_jobs import JobRequest
+from fallow.hub.web.packages import packages_router
 
 ABOUT = """\
 Jobs, nodes, blobs, tokens and events of a Fallow hub.
@@ -49,7 +50,7 @@ def api_router() -> Router:
     """Build the routes under /api/v1."""
     return Router(
         "/api/v1",
-        route_handlers=[jobs_router(), blobs_router(), admin_router(), watch_events],
+        route_handlers=[jobs_router(), blobs_router(), packages_router(), admin_router(), watch_events],
         guards=[requires_token],
         security=[{"token": []}],
     )
@@ -60,7 +61,7 @@ def openapi_document() -> bytes:
     """Return the document as JSON. It needs no hub."""
     app = Litestar(
         [api_router()],
-        dependencies={name: _absent() for name in ("hub", "token", "web", "streams")},
+        dependencies={name: _absent() for name in ("hub", "token", "web", "packages", "streams")},
         plugins=[JsonValuePlugin()],
         openapi_config=OpenAPIConfig(
             title="Fallow",
@@ -68,7 +69,7 @@ def openapi_document() -> bytes:
             use_handler_docstrings=True,
             description=ABOUT,
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
-            tags=[Tag("jobs"), Tag("nodes"), Tag("blobs"), Tag("tokens"), Tag("events")],
+            tags=[Tag("jobs"), Tag("nodes"), Tag("blobs"), Tag("packages"), Tag("tokens"), Tag("events")],
         ),
     )
     document = app.openapi_schema.to_schema()

@@ -2,10 +2,14 @@
 
 import msgspec
 
+from fallow.hub.web.package_mirror import PackageSettings
+
 
 class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the REST API and the pages allow."""
 
+    packages: PackageSettings | None = None
+    """The package index that is mirrored for nodes; None: there is none."""
     body_bytes: int = 64 << 20
     """Largest JSON request. A job of more items than fit is for the Python client, which streams."""
     blob_bytes: int = 60 << 20
