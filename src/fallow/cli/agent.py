@@ -13,7 +13,7 @@ from fallow.model.levels import LEVELS, Level, at_least, parse_level
 from fallow.model.requirements import parse_size
 from fallow.node.agent import Agent
 from fallow.node.machine import host_name, total_memory, usable_cores
-from fallow.node.settings import NodeSettings
+from fallow.node.settings import HubPackages, NodeSettings
 
 NAME_LENGTH = 100
 
@@ -26,6 +26,7 @@ def run_node(
     cores: int | None,
     memory: str | None,
     reserve: str,
+    environments: str,
     name: str | None,
     tags: str,
     sandbox: str | None,
@@ -35,6 +36,7 @@ def run_node(
 ) -> int:
     """Run a node until it is stopped; return the exit code. Raises FallowError if it can't go on."""
     lent = cores or usable_cores()
+    url, token = require_hub(hub, token_file)
     settings = NodeSettings(
         folder=state or state_path("node"),
         name=_check_name(name or host_name()),
@@ -43,13 +45,14 @@ def run_node(
         memory_bytes=parse_size(memory, "--memory") if memory is not None else total_memory(),
         tags=_read_tags(tags),
         reserve_bytes=parse_size(reserve, "--reserve"),
+        environments_bytes=parse_size(environments, "--environments"),
+        hub_packages=HubPackages(url, token),
         sandbox=None if sandbox is None else _read_level(sandbox, "--sandbox"),
         min_sandbox=_read_level(min_sandbox, "--min-sandbox"),
         is_alone=True,
     )
     if settings.sandbox is not None and not at_least(settings.sandbox, settings.min_sandbox):
         raise BadRequest(f"--sandbox {settings.sandbox} is weaker than --min-sandbox {settings.min_sandbox}")
-    url, token = require_hub(hub, token_file)
     make_folder(settings.folder)
     log_to_stderr(verbose=verbose)
     return run_loop(_run(settings, url, token))

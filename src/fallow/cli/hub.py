@@ -52,6 +52,18 @@ def hub(
             help="Disk space below which new work is refused, so that results of accepted work still fit.",
         ),
     ] = "512MB",
+    packages: Annotated[
+        str,
+        typer.Option(
+            "--packages",
+            metavar="URL|off",
+            help="Package index to serve to nodes that reach none, with a cache.",
+            show_default="the one that uv or pip uses here",
+        ),
+    ] = "",
+    packages_cache: Annotated[
+        str, typer.Option("--packages-cache", metavar="SIZE", help="Room for packages in the state folder.")
+    ] = "10GB",
     verbose: VerboseOption = False,
 ) -> None:
     """Run a hub.
@@ -71,7 +83,9 @@ def hub(
     with hub_extra():
         from fallow.hub.core.opening import open_hub
         from fallow.hub.core.settings import HubSettings
+        from fallow.hub.web.package_mirror import package_settings
         from fallow.hub.web.server import serve
+        from fallow.hub.web.settings import WebSettings
 
     secrets = {name: os.environ.get(name, "").strip() or None for name in ("FALLOW_ADMIN_TOKEN", "FALLOW_JOIN_TOKEN")}
     for name, secret in secrets.items():
@@ -86,9 +100,14 @@ def hub(
         join_secret=secrets["FALLOW_JOIN_TOKEN"],
         reserve_bytes=parse_size(reserve, "--reserve"),
     )
+    web = WebSettings(packages=package_settings(packages, parse_size(packages_cache, "--packages-cache"), folder))
     log_to_stderr(verbose=verbose)
     made = open_hub(settings)
-    raise typer.Exit(run_loop(serve(made, host, port, lambda address: _announce(made, address, folder, host))))
+
+    def announce(address: str) -> None:
+        _announce(made, address, folder, host)
+
+    raise typer.Exit(run_loop(serve(made, host, port, announce, settings=web)))
 
 
 MIN_SECRET_LENGTH = 20

@@ -47,6 +47,12 @@ def node(
             help="Disk space in the state folder below which the node takes no new work.",
         ),
     ] = "256MiB",
+    environments: Annotated[
+        str,
+        typer.Option(
+            "--environments", metavar="SIZE", help="Room for environments: over it, those that no job needs go."
+        ),
+    ] = "20GB",
     sandbox: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +89,7 @@ def node(
             cores=cores,
             memory=memory,
             reserve=reserve,
+            environments=environments,
             name=name,
             tags=tags,
             sandbox=sandbox,

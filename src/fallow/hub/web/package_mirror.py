@@ -15,8 +15,8 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import httpx
 import msgspec
 
-from fallow.model.errors import HubFull, NotFound, Unavailable
-from fallow.packages.index import PackageIndex
+from fallow.model.errors import BadRequest, HubFull, NotFound, Unavailable
+from fallow.packages.index import PackageIndex, configured_index
 
 LISTED_FOR_S = 600.0
 """How long a list of a package's files is good: what PyPI tells its caches."""
@@ -43,6 +43,16 @@ class PackageSettings(msgspec.Struct, frozen=True, kw_only=True):
     index: PackageIndex
     folder: Path
     limit_bytes: int = 10 << 30
+
+
+def package_settings(named: str, limit_bytes: int, state: Path) -> PackageSettings | None:
+    """Read what the hub's owner says: an address, "off", or nothing for what uv or pip use; raises BadRequest."""
+    if named == "off":
+        return None
+    if named and urlsplit(named).scheme not in {"http", "https"}:
+        raise BadRequest(f'--packages {named!r:.200} is not the address of a package index, or "off"')
+    index = PackageIndex(named) if named else configured_index()
+    return PackageSettings(index=index, folder=state / "packages", limit_bytes=limit_bytes)
 
 
 class PackageFile(msgspec.Struct, frozen=True, omit_defaults=True, rename={"requires_python": "requires-python",

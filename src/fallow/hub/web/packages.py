@@ -36,7 +36,7 @@ class PackagePage(msgspec.Struct, frozen=True):
     name: str
     files: list[PackageFile]
     """Each with its address, relative to this one, and its SHA-256."""
-    meta: dict[str, str] = {"api-version": "1.0"}
+    meta: dict[str, str]
 
 
 @get("/simple/{name:str}", summary="List a package's files", opt=FOR_NODES, media_type=SIMPLE)
@@ -48,7 +48,7 @@ async def list_package(name: NameParameter, packages: GivenPackages) -> PackageP
         msgspec.structs.replace(each, url=f"../../files/{each.hashes['sha256']}/{each.filename}")
         for each in await packages.files(name)
     ]
-    return PackagePage(name=name, files=files)
+    return PackagePage(name, files, {"api-version": "1.0"})
 
 
 @get(
