@@ -26,11 +26,17 @@ def _has_bubblewrap():
     return shutil.which("bwrap") is not None
 
 
+def _has_dockerd():
+    programs = ("dockerd", "ip", "debootstrap")
+    return all(map(shutil.which, programs)) and os.geteuid() == 0
+
+
 SERVICES = {
     "postgresql": _has_postgresql,
     "chromium": _has_chromium,
     "strace": _has_strace,
     "bubblewrap": _has_bubblewrap,
+    "dockerd": _has_dockerd,
 }
 
 

@@ -21,10 +21,6 @@ class EngineFailed(OSError):
     """What the container engine said when it could not do something."""
 
 
-class ImageMissing(EngineFailed):
-    """There is no such image, here or where the engine pulls from."""
-
-
 @dataclass(frozen=True)
 class Mount:
     """A file or folder of the computer, at the same path inside."""
@@ -66,7 +62,7 @@ class Engine(Protocol):
         ...
 
     def find(self, name: str) -> str:
-        """Return the id of an image, a digest, and pull it first if it is not here. Raises ImageMissing, EngineFailed."""
+        """Return the id of an image, a digest, and pull it first if it is not here. Raises EngineFailed."""
         ...
 
     def load(self, archive: Path) -> str:
@@ -101,6 +97,10 @@ class Engine(Protocol):
 
     def sweep(self, label: str) -> int:
         """Remove all containers of that label, which an agent that was killed has left; return how many there were."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection to it; a later call opens one again."""
         ...
 
 

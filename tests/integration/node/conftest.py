@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import inspect
 import itertools
+import os
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -44,6 +48,19 @@ from fallow.node.settings import NodeSettings
 from fallow.slot import pages, pickling, refs
 
 DEADLINE_S = 60.0
+
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(
+        f"{name}_for_tests", Path(__file__).parent / "containers" / f"{name}.py"
+    )
+    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+Daemon = _load("daemon").Daemon
+write_image = _load("image").write_image
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -309,3 +326,42 @@ def hub(request, tmp_path, monkeypatch):
     yield Hub(tmp_path, channel)
     left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
     assert not left, f"left running: {left}"
+
+
+@pytest.fixture(scope="session")
+def image_tar(tmp_path_factory):
+    """The root filesystem of an image that has this interpreter."""
+    path = tmp_path_factory.mktemp("image") / "image.tar"
+    write_image(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def daemon(image_tar):
+    """A Docker daemon with that image."""
+    from docker import APIClient
+
+    daemon = Daemon(os.getpid() % 250)
+    daemon.start()
+    try:
+        client = APIClient(daemon.url)
+        client.import_image(str(image_tar), repository="fallow-test", tag="python")
+        client.close()
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def docker(daemon, monkeypatch):
+    """The daemon, as the one that agents find; in the end it must have no containers left."""
+    from docker import APIClient
+
+    monkeypatch.setenv("DOCKER_HOST", daemon.url)
+    client = APIClient(daemon.url)
+    yield client
+    deadline = time.monotonic() + DEADLINE_S
+    while left := client.containers(all=True):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+    client.close()

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from fallow.node.cache import digest_of
-from fallow.node.engine import EngineFailed, ImageMissing, Order
+from fallow.node.engine import EngineFailed, Order
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -42,9 +42,8 @@ class DockerEngine:
     def __init__(self, socket: str | None = None) -> None:
         """socket: path of the engine's; None: the usual ones."""
         self._socket = socket
-        self._local = threading.local()
         self._lock = threading.Lock()
-        self._version = "auto"
+        self._connected: APIClient | None = None
         self._is_rootless = self._is_podman = False
 
     def describe(self) -> str:
@@ -67,7 +66,7 @@ class DockerEngine:
                 words = line.get("error", words)
         known = self._find_here(name)
         if known is None:
-            raise ImageMissing(
+            raise EngineFailed(
                 f"the image {name} is neither here nor to be pulled: {words or 'the engine does not say why'}"
             )
         return known
@@ -181,14 +180,20 @@ class DockerEngine:
             self.remove(each["Id"])
         return len(found)
 
+    def close(self) -> None:
+        with self._lock:
+            if self._connected is not None:
+                self._connected.close()
+                self._connected = None
+
     # --- the connection ---
 
     def _client(self) -> "APIClient":
-        """Return this thread's client."""
-        client: APIClient | None = getattr(self._local, "client", None)
-        if client is None:
-            client = self._local.client = self._connect()
-        return client
+        """Return the connection, which all threads share."""
+        with self._lock:
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
 
     def _connect(self) -> "APIClient":
         try:
@@ -196,16 +201,15 @@ class DockerEngine:
         except ImportError as error:
             raise EngineFailed("the Python package docker is not installed") from error
         socket = self._socket or find_socket()
-        with _told(f"the container engine at {socket}"), self._lock:
-            is_first = self._version == "auto"
-            client = APIClient(f"unix://{socket}", version=self._version, timeout=int(TIMEOUT_S))
-            if is_first:
-                version = client.version()
-                options = client.info().get("SecurityOptions") or []
-                self._is_podman = any("podman" in each["Name"].lower() for each in version.get("Components") or [])
-                self._is_rootless = any("rootless" in option for option in options)
-                self._version = client.api_version
-            return client
+        if not Path(socket).exists():
+            raise EngineFailed(f"no container engine: there is no socket {socket}")
+        with _told(f"the container engine at {socket}"):
+            client = APIClient(f"unix://{socket}", version="auto", timeout=int(TIMEOUT_S))
+            version = client.version()
+            options = client.info().get("SecurityOptions") or []
+        self._is_podman = any("podman" in each["Name"].lower() for each in version.get("Components") or [])
+        self._is_rootless = any("rootless" in option for option in options)
+        return client
 
 
 def find_socket() -> str:
@@ -231,14 +235,13 @@ def find_socket() -> str:
 @contextlib.contextmanager
 def _told(what: str = "the container engine") -> Iterator[None]:
     """Turn the library's errors into ours, with the engine's words."""
-    from docker.errors import APIError, DockerException, NotFound
+    from docker.errors import APIError, DockerException
     from requests import RequestException
 
     try:
         yield
     except APIError as error:
-        kind = ImageMissing if isinstance(error, NotFound) else EngineFailed
-        raise kind(f"{what}: {error.explanation or error}") from error
+        raise EngineFailed(f"{what}: {error.explanation or error}") from error
     except (DockerException, RequestException) as error:
         raise EngineFailed(f"{what}: the engine does not answer: {error}") from error
 
@@ -249,7 +252,7 @@ def _told(what: str = "the container engine") -> Iterator[None]:
 def _is_saved(archive: Path) -> bool:
     """Whether an archive is what `docker save` writes, not a plain root filesystem. Raises EngineFailed for what is neither."""
     size = 0
-    names = set()
+    names: set[str] = set()
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -259,8 +262,7 @@ def _is_saved(archive: Path) -> bool:
                 size += member.size
                 if size > MAX_ARCHIVE_BYTES:
                     raise EngineFailed(f"the image archive holds over {MAX_ARCHIVE_BYTES} bytes")
-                if len(path.parts) == 1:
-                    names.add(path.name)
+                names.update(path.parts[:1])
             if "manifest.json" not in names:
                 if not names & {"usr", "bin"}:
                     raise EngineFailed("the image archive is neither from `docker save` nor a root filesystem")
