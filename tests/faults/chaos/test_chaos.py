@@ -16,6 +16,7 @@ KINDS_OF_ROOT = ["disk below reserve", "disk full"]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(420)
 @pytest.mark.skipif(os.name != "posix", reason="stops processes by signals")
 def test_nothing_is_lost_while_everything_breaks():

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "load"))
 import growth
 import load_processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 SIZE = int(os.environ.get("FALLOW_GROWTH", "1"))
 ROUNDS = 4

@@ -98,6 +98,7 @@ def test_a_put_into_a_disk_without_room_is_refused_and_leaves_nothing_behind(pro
     assert len(grid.put(bytes(LARGE_BYTES)).digest) == 64
 
 
+@pytest.mark.long
 def test_a_node_with_a_full_disk_takes_no_work_and_says_why(programs, grid_of, small_disk, wait_until):
     hub = programs.hub()
     programs.node(hub, "--state", small_disk.path / "node", "--reserve", str(RESERVE_BYTES), name="one")

@@ -91,6 +91,7 @@ def test_tasks_that_run_while_the_hub_is_killed_run_on_and_their_results_are_tak
     assert executions.counts() == {0: 1, 1: 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_killed_node_loses_nothing_and_comes_back(programs, grid_of, executions, acknowledged, wait_until, others):
     hub = programs.hub()

@@ -124,6 +124,7 @@ def each_state(scratch, recording, boundaries, leave):
     assert len(recording.syncs) > 10
 
 
+@pytest.mark.long
 def test_a_kill_at_every_write_leaves_whole_groups(scratch, record, groups):
     recording = record(COMMITS, GROUPS, str(SMALL))
     every = range(len(recording.calls) + 1)

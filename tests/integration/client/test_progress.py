@@ -22,7 +22,9 @@ with Grid(slots=2, progress=True) as grid:
 
 def test_the_bar_is_shown_while_results_come():
     environment = {**os.environ, "TTY_COMPATIBLE": "1", "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "120"}
-    found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, env=environment)
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, env=environment
+    )
     assert found.returncode == 0, found.stderr
     assert "map(<lambda>)" in found.stderr
     assert "/100" in found.stderr

@@ -72,6 +72,7 @@ def assert_nothing_left(folder):
     assert [each.name for each in Path(folder).iterdir()] == []
 
 
+@pytest.mark.long
 def test_loses_a_node_and_gets_every_digit(start, tmp_path):
     # What is left at the kill must keep one node busy for longer than the other is away: more than 6 s.
     process = start("--digits", str(DIGITS), "--json")
@@ -139,6 +140,7 @@ def test_undisturbed_with_one_node_and_no_comparison(start, tmp_path):
     assert_nothing_left(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", ["search", "nbody", "sweep"])
 def test_the_other_programs(program, start, tmp_path):
     process = start(program, "--no-kill", "--no-compare", "--json")
