@@ -211,7 +211,7 @@ def results(
     if to is not None:
         from fallow.cli.config import require_hub
 
-        download_results(*require_hub(hub, token_file), job, to, by)
+        download_results(*require_hub(hub, token_file), job, to, by.value)
         return
     with connect(hub, token_file) as api:
         failed = print_results(api, job, with_index=json)

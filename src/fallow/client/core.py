@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,7 +50,7 @@ class GridCore:
         self._sources = LocalSources()
         self._locker: Locker | None = None
         self._shows_progress = shows_progress
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: Path | None = None
         self.feeders: dict[JobState, threading.Thread] = {}
         """Jobs whose inputs are being sent, each by a thread."""
 
@@ -157,10 +159,11 @@ class GridCore:
         self.engine.run(self.session.blobs.fetch_to(digest, place))
 
     def temporary_folder(self) -> Path:
-        """Return a folder that is removed with the grid handle."""
+        """Return a folder that goes with this handle and all that was had through it."""
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="fallow-client-", ignore_cleanup_errors=True)
-        return Path(self._temporary.name)
+            self._temporary = Path(tempfile.mkdtemp(prefix="fallow-client-"))
+            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+        return self._temporary
 
     def keep_pieces(self, pieces: Sequence[Piece], *, hold: bool) -> Digest:
         """Make the hub keep a blob, from a user's thread; return its digest.

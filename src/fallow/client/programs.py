@@ -2,7 +2,6 @@
 
 import base64
 import os
-import shlex
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from fallow.model.program import (
     Program,
     check_names,
     check_program,
+    split_command,
 )
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class Prepared:
     @property
     def label(self) -> str:
         """For people: the name of what is run."""
-        first = self.program.command[0].split() or [""]
-        return Path(first[0]).name[:200] or "program"
+        return self.program.label
 
 
 def prepare(
@@ -80,7 +79,7 @@ def prepare(
     platforms = {platform: reader.executable(platform, path) for platform, path in (executables or {}).items()}
     try:
         program = Program(
-            command=_words(command, shell=shell),
+            command=split_command(command, shell=shell),
             shell=shell,
             inputs=found,
             executables=platforms,
@@ -96,20 +95,6 @@ def prepare(
     check_program(program)
     check_names(program, names)
     return Prepared(program, reader.blobs)
-
-
-def _words(command: str | Sequence[str], *, shell: bool) -> tuple[str, ...]:
-    if not isinstance(command, str):
-        words = tuple(map(str, command))
-        if shell:
-            raise BadRequest("command: with shell it is one text, not a list")
-        return words
-    if shell:
-        return (command,)
-    try:
-        return tuple(shlex.split(command))
-    except ValueError as error:
-        raise BadRequest(f"command: {command!r:.80} can't be split into words: {str(error).lower()}") from None
 
 
 class _FileReader:

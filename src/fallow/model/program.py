@@ -6,8 +6,9 @@ parameters. Command, environment variables, standard input and names of outputs 
 """
 
 import re
+import shlex
 import string
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -70,6 +71,12 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Exit codes that blame the task's parameters or files: it is not tried again."""
 
     @property
+    def label(self) -> str:
+        """For people: the name of what is run."""
+        first = self.command[0].split() or [""]
+        return first[0].rsplit("/", 1)[-1][:SHOWN] or "program"
+
+    @property
     def blobs(self) -> tuple[Digest, ...]:
         """The files that nodes need, each once."""
         files = (*self.inputs, *self.executables.values())
@@ -81,6 +88,20 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         yield from (("outputs", text) for text in self.outputs)
         yield from ((f"environ: {name}", text) for name, text in self.environ.items())
         yield from ((what, text) for what in ("stdin", "stdin_file") if (text := getattr(self, what)) is not None)
+
+
+def split_command(command: str | Sequence[str], *, shell: bool) -> tuple[str, ...]:
+    """Return a command's words; with a shell it is one text. Raises BadRequest."""
+    if not isinstance(command, str):
+        if shell:
+            raise BadRequest("command: with shell it is one text, not a list")
+        return tuple(map(str, command))
+    if shell:
+        return (command,)
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise BadRequest(f"command: {command!r:.{SHOWN}} can't be split into words: {str(error).lower()}") from None
 
 
 def placeholders(template: str, what: str) -> set[str]:

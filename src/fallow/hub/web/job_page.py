@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from fallow.hub.core.hub import Hub
+from fallow.hub.web.outputs import TaskOutputs, first_outputs
 from fallow.hub.web.overview import JobRow, Meter, job_row
 from fallow.hub.web.views import view_requirements
 from fallow.model.changes import LogEntry
@@ -16,6 +17,8 @@ from fallow.model.requirements import format_size
 from fallow.model.token import Token
 
 SHOWN_FAILURES = 20
+SHOWN_OUTPUTS = 20
+"""Tasks whose output files are linked."""
 SHOWN_ENTRIES = 200
 """Of the log, the last ones."""
 
@@ -35,6 +38,8 @@ class JobPage(msgspec.Struct, frozen=True):
     failures: list[FailureRow]
     unshown: int
     """Failed tasks beyond those."""
+    outputs: list[TaskOutputs]
+    """Of a program: what its first tasks put out."""
     log: list[LogEntry]
     is_over: bool
 
@@ -45,6 +50,7 @@ async def look_at(hub: Hub, ref: str, token: Token, meter: Meter) -> JobPage | N
         info = await hub.front.job(ref, token)
         job = info.spec.id
         reasons = [] if info.progress.ended else await hub.front.explain(job, token)
+        outputs = await first_outputs(hub, info.spec, token, SHOWN_OUTPUTS) if info.spec.is_program else []
         log, _ = await hub.front.logs(job, token, after=-SHOWN_ENTRIES)
     except JobNotFound:
         return None
@@ -56,6 +62,7 @@ async def look_at(hub: Hub, ref: str, token: Token, meter: Meter) -> JobPage | N
         reasons=reasons,
         failures=failures,
         unshown=info.progress.failed - len(failures),
+        outputs=outputs,
         log=log,
         is_over=info.progress.ended,
     )

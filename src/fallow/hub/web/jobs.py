@@ -1,7 +1,7 @@
 """/api/v1/jobs: create, list, show, cancel, delete, results, logs, explain."""
 
 from typing import Annotated, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
@@ -12,7 +12,9 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
 from fallow.hub.web.given import GivenHub, GivenToken
-from fallow.hub.web.json_jobs import check_function, make_pages, make_spec, read_request, whole
+from fallow.hub.web.json_jobs import check_function, make_pages, make_spec, read_request
+from fallow.hub.web.json_programs import check_items, encode, make_program, whole
+from fallow.hub.web.outputs import TaskOutputs, read_output, task_outputs
 from fallow.hub.web.results import (
     BytesList,
     ResultList,
@@ -22,6 +24,7 @@ from fallow.hub.web.results import (
     stream_json_lines,
 )
 from fallow.hub.web.views import Explanation, JobList, JobView, LogList, view_job, view_log_entry
+from fallow.model.errors import BadRequest
 
 MAX_LISTED = 1000
 LAST_ENTRIES = 1000
@@ -30,6 +33,8 @@ JSON_LINES = "application/jsonl"
 MSGPACK = "application/msgpack"
 
 AnyRequest = Request[Any, Any, Any]
+OCTETS = "application/octet-stream"
+Index = Annotated[int, PathParameter(ge=0, le=1 << 53, description="The task's index.")]
 Ref = Annotated[str, PathParameter(description="The job's id, or its name (`/` in a name is written %2F).")]
 
 
@@ -42,14 +47,24 @@ def named(request: AnyRequest, job: str) -> str:
 
 @post("/", summary="Create a job over JSON items")
 async def create_job(request: AnyRequest, hub: GivenHub, token: GivenToken) -> JobView:
-    """Run `function`, importable on the nodes as "module:function", on each of `items`.
+    """Run `function`, importable on the nodes as "module:function", on each of `items`; or `program`, a command with files, with the
+    parameters that each of them has.
 
     The answer comes when the job is durable: it survives the hub's crash.
     """
     data = read_request(await request.body())
-    check_function(data.function)
-    function, _ = await hub.front.keep_blob(whole(data.function.encode()), token)
-    spec = make_spec(data, function, token)
+    if (data.function is None) == (data.program is None):
+        raise BadRequest("the body is no job: it names a function or a program, and not both")
+    program = None
+    if data.program is not None:
+        program = await make_program(hub, data.program, token)
+        check_items(program, data.items)
+        code = encode(program)
+    else:
+        check_function(data.function or "")
+        code = (data.function or "").encode()
+    function, _ = await hub.front.keep_blob(whole(code), token)
+    spec = make_spec(data, function, token, program)
     pages = await make_pages(hub, spec.id, data.items, token)
     return view_job(await hub.front.create_job(spec, pages, token, if_exists=data.if_exists))
 
@@ -150,6 +165,42 @@ async def explain_job(request: AnyRequest, job: Ref, hub: GivenHub, token: Given
     return Explanation(await hub.front.explain(named(request, job), token))
 
 
+@get("/{job:str}/outputs/{index:int}", summary="List a task's output files")
+async def list_outputs(request: AnyRequest, job: Ref, index: Index, hub: GivenHub, token: GivenToken) -> TaskOutputs:
+    """Show what a task of a program came to, and name its output files."""
+    info = await hub.front.job(named(request, job), token)
+    return await task_outputs(hub, info.spec, index, token)
+
+
+@get(
+    "/{job:str}/outputs/{index:int}/{name:path}",
+    summary="Read an output file",
+    responses={
+        HTTP_200_OK: ResponseSpec(
+            generate_examples=False, data_container=bytes, media_type=OCTETS, description="The file's bytes."
+        )
+    },
+)
+async def job_output(
+    request: AnyRequest,
+    job: Ref,
+    index: Index,
+    name: Annotated[str, PathParameter(description='The file\'s name, or "stdout" or "stderr".')],
+    hub: GivenHub,
+    token: GivenToken,
+) -> Stream:
+    """Read one file that a task of a program put out."""
+    info = await hub.front.job(named(request, job), token)
+    path = str(name).lstrip("/")
+    chunks, size = await read_output(hub, info.spec, index, path, token)
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.rsplit('/', 1)[-1], safe='')}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Stream(chunks, media_type=OCTETS, headers=headers)
+
+
 def jobs_router() -> Router:
     return Router(
         "/jobs",
@@ -162,6 +213,8 @@ def jobs_router() -> Router:
             job_results,
             job_logs,
             explain_job,
+            list_outputs,
+            job_output,
         ],
         tags=["jobs"],
     )

@@ -7,17 +7,19 @@ the items' own bytes, joined to one JSON array.
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from fallow.hub.core.hub import Hub
+from fallow.hub.web.json_programs import ProgramRequest, whole
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest, JobId, uuid7
 from fallow.model.job import MAX_PRIORITY, JobSpec, Pages
 from fallow.model.page import INLINE_BYTES, InputPage
-from fallow.model.requirements import parse_requirements
+from fallow.model.program import Program
+from fallow.model.requirements import Requirements, parse_requirements
 from fallow.model.token import Token
 
 PAGE_BYTES = 256 * 1024
@@ -33,8 +35,10 @@ _ID = re.compile(r"[0-9a-f]{32}")
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job over JSON items: `function` is called with each item on some node, and must be importable there."""
 
-    function: str
-    """"module:function", such as "math:sqrt"."""
+    function: str | None = None
+    """"module:function", such as "math:sqrt"; or `program` instead."""
+    program: ProgramRequest | None = None
+    """A command with files, for which each item is an object of parameters."""
     items: list[msgspec.Raw]
     """The inputs, any JSON values."""
     name: str | None = None
@@ -55,7 +59,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What to do if a job of this name exists."""
 
 
-def make_spec(request: JobRequest, function: Digest, token: Token) -> JobSpec:
+def make_spec(request: JobRequest, function: Digest, token: Token, program: Program | None = None) -> JobSpec:
     """Check the request and write it as a spec; raises BadRequest that names the faulty field."""
     if request.name is not None and not 0 < len(request.name) <= NAME_LENGTH:
         raise BadRequest(f"name: must have 1 to {NAME_LENGTH} characters")
@@ -71,20 +75,28 @@ def make_spec(request: JobRequest, function: Digest, token: Token) -> JobSpec:
     now = time.time()
     return JobSpec(
         id=JobId(request.id or uuid7(int(now * 1000), os.urandom(10))),
-        stages=("map",),
+        stages=("map",) if program is None else ("run",),
         function=function,
-        function_name=request.function,
+        function_name=request.function or f"run({program.label if program is not None else ''})",
+        refs=() if program is None else program.blobs,
         inputs=Pages(),
         name=request.name,
         owner=token.id,
         codec="json",
-        requirements=parse_requirements(request.requires),
+        requirements=_requirements(request, program),
         priority=request.priority,
         retries=request.retries,
         max_retries=request.max_retries,
         timeout_s=request.timeout,
         created_at=now,
     )
+
+
+def _requirements(request: JobRequest, program: Program | None) -> Requirements:
+    needs = parse_requirements(request.requires)
+    if program is None:
+        return needs
+    return msgspec.structs.replace(needs, platforms=tuple(sorted(program.executables)))
 
 
 _requests = msgspec.json.Decoder(JobRequest)
@@ -131,8 +143,3 @@ async def make_pages(hub: Hub, job: JobId, items: Sequence[msgspec.Raw], token: 
             digest, _ = await hub.front.keep_blob(whole(data), token)
             pages.append(InputPage(job, start, stop, None, blob=digest))
     return pages
-
-
-async def whole(data: bytes) -> AsyncIterator[bytes]:
-    """Present bytes as a stream of one chunk."""
-    yield data
