@@ -32,12 +32,17 @@ class Checkpoints:
         blobs: NodeBlobs,
         send: Callable[[Checkpoint], None],
         is_needed: Callable[[Digest], bool],
+        on_taken: Callable[[], None],
     ) -> None:
-        """send: drops the frame if there is no link. is_needed: whether anything here uses a blob."""
+        """send: drops the frame if there is no link. is_needed: whether anything here uses a blob. on_taken: something that
+        `is_being_taken` was true of has been taken.
+        """
         self._cache = cache
         self._blobs = blobs
         self._send = send
         self._is_needed = is_needed
+        self._on_taken = on_taken
+        self._taking: set[Task] = set()
         self._latest: dict[JobId, dict[int, Digest]] = {}
         self._sending: dict[Task, Checkpoint] = {}
         self._next: dict[Task, Checkpoint] = {}
@@ -58,6 +63,10 @@ class Checkpoints:
     def of(self, job: JobId, index: int) -> Digest | None:
         of_job = self._latest.get(job)
         return None if of_job is None else of_job.get(index)
+
+    def is_being_taken(self, job: JobId, index: int) -> bool:
+        """Whether an earlier attempt here has just left one, which is being stored."""
+        return (job, index) in self._taking
 
     def first_within(self, job: JobId, start: int, stop: int) -> int:
         """Return the first task of [start, stop) that has a checkpoint, `stop` if none has."""
@@ -112,7 +121,15 @@ class Checkpoints:
             return
         self._came += 1
         self._newest[job, index] = self._came
-        self._spawn(self._take(lease, job, index, claimed, self._came))
+        self._taking.add((job, index))
+        self._spawn(self._take_and_tell(lease, job, index, claimed, self._came))
+
+    async def _take_and_tell(self, lease: LeaseId, job: JobId, index: int, path: Path, number: int) -> None:
+        try:
+            await self._take(lease, job, index, path, number)
+        finally:
+            self._taking.discard((job, index))
+        self._on_taken()
 
     async def _take(self, lease: LeaseId, job: JobId, index: int, path: Path, number: int) -> None:
         try:
