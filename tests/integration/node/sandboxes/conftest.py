@@ -14,16 +14,23 @@ from fallow.model.requirements import Requirements
 hostile_tasks = SimpleNamespace(__name__="__main__")
 exec(Path(__file__).with_name("hostile.py").read_text(), vars(hostile_tasks))  # so that they travel by value
 
-LEVELS = [pytest.param("bubblewrap", marks=pytest.mark.service("bubblewrap"))]
+LEVELS = [
+    pytest.param("bubblewrap", marks=pytest.mark.service("bubblewrap")),
+    pytest.param("container", marks=pytest.mark.service("dockerd")),
+]
 """Levels that keep a task from everything outside."""
 
 
 class Contained:
     """Runs single tasks in a sandbox on a real agent."""
 
-    def __init__(self, hub, level):
+    def __init__(self, hub, level, address):
+        """address: of this computer, where a task with a network reaches it."""
         self.hub = hub
         self.level = level
+        self.made_up = {"/etc/hostname"} if level == "container" else set()
+        """Files that a sandbox makes for the task: what they hold is not the computer's."""
+        self.address = address
 
     def node(self, **fields):
         """Run an agent for the block."""
@@ -61,5 +68,9 @@ def level(request):
 
 
 @pytest.fixture
-def contained(hub, level):
-    return Contained(hub, level)
+def contained(request, hub, level):
+    address = "127.0.0.1"
+    if level == "container":
+        request.getfixturevalue("docker")
+        address = request.getfixturevalue("daemon").address
+    return Contained(hub, level, address)

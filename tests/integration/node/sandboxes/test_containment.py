@@ -56,7 +56,7 @@ async def test_it_reads_nothing_of_the_owner_and_of_the_agent(contained, hostile
         ]
         paths += [Path.home() / name for name in (".ssh", ".config", ".bashrc", ".profile")]
         got = await contained.run(hostile.read, [str(path) for path in paths])
-        assert [each for each in got if each[1] != "[]"] == []
+        assert [each for each in got if each[1] != "[]" and each[0] not in contained.made_up] == []
         assert await contained.run(hostile.walk_to_agent, str(folder)) == []
         assert await contained.run(hostile.read_environment, [SECRET, "AWS_SECRET", "FALLOW_TOKEN"]) == []
 
@@ -127,7 +127,7 @@ async def test_it_writes_nothing_outside_of_its_folder(contained, hostile, tmp_p
 
 async def test_it_reaches_no_network_when_that_is_off(contained, hostile, tmp_path):
     with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        server = stack.enter_context(socket.create_server((contained.address, 0)))
         hidden = stack.enter_context(socket.socket(socket.AF_UNIX))
         hidden.bind("\0fallow-test-abstract")
         hidden.listen()
