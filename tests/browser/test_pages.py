@@ -144,6 +144,44 @@ def test_a_job_is_looked_into_and_cancelled(open_page, programs, hub):
     assert hub.get("/jobs/sweep")["state"] == "cancelled"
 
 
+LONG_TASK = """
+import fallow, os, time
+fallow.progress(0.25, "step 250 of 1,000")
+while not os.path.exists(GATE + "-half"):
+    time.sleep(0.01)
+fallow.progress(0.5, "step 500 of 1,000")
+while not os.path.exists(GATE):
+    time.sleep(0.01)
+"""
+
+
+def test_a_job_shows_how_far_its_tasks_are(open_page, programs, hub, tmp_path):
+    programs.node(hub)
+    gate = tmp_path / "gate"
+    job = hub.job("builtins:exec", [LONG_TASK.replace("GATE", repr(str(gate)))], name="long")["id"]
+    page = open_page(viewport={"width": 360, "height": 800}).sign_in()
+    page.goto(f"{hub.url}/jobs/{job}")
+    page.evaluate("window.notReloaded = true")
+    task = page.locator("#running-0")
+    task.get_by_text("step 250 of 1,000").wait_for()
+    task.get_by_text("25.0 %").wait_for()
+    assert task.locator("svg.bar").get_attribute("aria-label") == "25.0 % done"
+    (tmp_path / "gate-half").touch()
+    task.get_by_text("step 500 of 1,000").wait_for()
+    task.get_by_text("50.0 %").wait_for()
+    task.get_by_text("on node-1, for").wait_for()
+    assert page.evaluate("window.notReloaded")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for selector in ("#running .words", "#running .counts", "#running .quiet"):
+        assert contrast(page, selector) > 4.5, selector
+    code, said, _ = programs.run("job", "show", "long", "--hub", hub.url, FALLOW_TOKEN=ADMIN)
+    assert code == 0
+    assert ": 50%, step 500 of 1,000" in said
+    gate.touch()
+    page.locator("#job").get_by_text("done", exact=True).wait_for()
+    assert page.locator("#running").count() == 0
+
+
 def test_the_page_of_a_job_that_is_deleted_says_so(open_page, hub):
     watched = open_page()
     page = watched.sign_in()

@@ -57,6 +57,16 @@ def _failures(row: Row) -> str:
     )
 
 
+def _running(row: Row) -> str:
+    return "\n".join(_task_line(each) for each in row.get("running", ())[:10])
+
+
+def _task_line(task: Row) -> str:
+    share = "" if task["fraction"] is None else f"{100 * task['fraction']:.0f}%"
+    words = ", ".join(part for part in (share, task["message"]) if part)
+    return f"task {task['index']} on {task['node']} for {task['seconds']:.0f} s" + (f": {words}" if words else "")
+
+
 def _one_line(error: dict[str, Any]) -> str:
     parts = (error.get("type") or error["kind"], error.get("message", ""))
     return ": ".join(part for part in parts if part)
@@ -86,6 +96,7 @@ SHOWN = [
     Column("Settled", _progress),
     _FAILED,
     Column("At nodes", lambda row: f"{row['leased']:,}" if row["leased"] else ""),
+    Column("Running", _running),
     Column("Requires", _requires),
     Column("Priority", lambda row: str(row["priority"] or "")),
     Column("Retries", lambda row: str(row["retries"] or "")),
@@ -118,6 +129,8 @@ def show(job: JobArgument, json: JsonOption = False, hub: HubOption = None, toke
 
     with connect(hub, token_file) as api:
         found = api.call("GET", job_path(job))
+        if found["state"] == "running":
+            found["running"] = api.call("GET", job_path(job, "/running"))["tasks"]
     choose(json).record(found, SHOWN)
 
 

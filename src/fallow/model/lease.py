@@ -57,3 +57,7 @@ class RunningView(msgspec.Struct, frozen=True, kw_only=True):
     fraction: float | None = None
     """How much of it is done, from 0 to 1; None if it does not say."""
     message: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        return self.fraction is not None or bool(self.message)

@@ -13,10 +13,13 @@ from fallow.model.changes import LogEntry
 from fallow.model.errors import JobNotFound
 from fallow.model.failure import Failure
 from fallow.model.job import JobInfo
+from fallow.model.lease import RunningView
 from fallow.model.requirements import format_size
 from fallow.model.token import Token
 
 SHOWN_FAILURES = 20
+SHOWN_RUNNING = 20
+"""Of those that say how far they are."""
 SHOWN_OUTPUTS = 20
 """Tasks whose output files are linked."""
 SHOWN_ENTRIES = 200
@@ -30,11 +33,21 @@ class FailureRow(msgspec.Struct, frozen=True):
     trace: str
 
 
+class RunningRow(msgspec.Struct, frozen=True):
+    """A running task that says how far it is."""
+
+    index: int
+    place: str
+    percent: float | None
+    words: str
+
+
 class JobPage(msgspec.Struct, frozen=True):
     row: JobRow
     facts: list[tuple[str, str]]
     reasons: list[str]
     """What it waits for; nothing once it has ended."""
+    running: list[RunningRow]
     failures: list[FailureRow]
     unshown: int
     """Failed tasks beyond those."""
@@ -60,6 +73,7 @@ async def look_at(hub: Hub, ref: str, token: Token, meter: Meter) -> JobPage | N
         row=job_row(info, rate, time.time()),
         facts=_facts(hub, info),
         reasons=reasons,
+        running=[_running_row(task) for task in hub.running(job) if task.says_something][:SHOWN_RUNNING],
         failures=failures,
         unshown=info.progress.failed - len(failures),
         outputs=outputs,
@@ -92,6 +106,15 @@ def _facts(hub: Hub, info: JobInfo) -> list[tuple[str, str]]:
 
 def _when(unix_s: float) -> str:
     return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _running_row(task: RunningView) -> RunningRow:
+    return RunningRow(
+        index=task.index,
+        place=f"on {task.node}, for {task.running_s:.0f} s",
+        percent=None if task.fraction is None else round(100 * task.fraction, 1),
+        words=task.message,
+    )
 
 
 def _failure_row(failure: Failure) -> FailureRow:

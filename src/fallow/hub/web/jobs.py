@@ -23,7 +23,16 @@ from fallow.hub.web.results import (
     read_pages,
     stream_json_lines,
 )
-from fallow.hub.web.views import Explanation, JobList, JobView, LogList, view_job, view_log_entry
+from fallow.hub.web.views import (
+    Explanation,
+    JobList,
+    JobView,
+    LogList,
+    RunningList,
+    view_job,
+    view_log_entry,
+    view_running,
+)
 from fallow.model.errors import BadRequest
 
 MAX_LISTED = 1000
@@ -159,6 +168,12 @@ async def job_logs(
     return LogList([view_log_entry(entry) for entry in entries], following)
 
 
+@get("/{job:str}/running", summary="List running tasks")
+async def running_tasks(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> RunningList:
+    """List the job's tasks that run now, with how far they say they are."""
+    return RunningList([view_running(task) for task in await hub.front.running(named(request, job), token)])
+
+
 @get("/{job:str}/explain", summary="Explain why a job waits")
 async def explain_job(request: AnyRequest, job: Ref, hub: GivenHub, token: GivenToken) -> Explanation:
     """Say in plain words why the job is where it is."""
@@ -196,7 +211,6 @@ async def job_output(
     headers = {
         "Content-Length": str(size),
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.rsplit('/', 1)[-1], safe='')}",
-        "X-Content-Type-Options": "nosniff",
     }
     return Stream(chunks, media_type=OCTETS, headers=headers)
 
@@ -212,6 +226,7 @@ def jobs_router() -> Router:
             delete_job,
             job_results,
             job_logs,
+            running_tasks,
             explain_job,
             list_outputs,
             job_output,

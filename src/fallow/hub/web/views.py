@@ -7,6 +7,7 @@ import msgspec
 from fallow.model.changes import LogEntry
 from fallow.model.failure import Failure
 from fallow.model.job import JobInfo, StageKind
+from fallow.model.lease import RunningView
 from fallow.model.node_view import NodeView
 from fallow.model.requirements import Requirements
 from fallow.model.token import Role, Token
@@ -71,6 +72,25 @@ class JobList(msgspec.Struct, frozen=True):
     jobs: list[JobView]
     next: float | None
     """Pass as `before` for the ones that ended earlier; null at the end."""
+
+
+class RunningTaskView(msgspec.Struct, frozen=True):
+    """A task that runs."""
+
+    index: int
+    node: str
+    """Name of its node."""
+    seconds: float
+    """How long it has been running."""
+    fraction: float | None
+    """How much of it is done, from 0 to 1; null if it does not say (`fallow.progress`)."""
+    message: str
+
+
+class RunningList(msgspec.Struct, frozen=True):
+    """Running tasks of a job by index, the first thousand of them, as their nodes last said: some seconds old."""
+
+    tasks: list[RunningTaskView]
 
 
 class LogEntryView(msgspec.Struct, frozen=True):
@@ -235,6 +255,10 @@ def view_node(node: NodeView) -> NodeSummary:
 
 def view_token(token: Token) -> TokenView:
     return TokenView(token.id, token.role, token.name, token.created_at)
+
+
+def view_running(task: RunningView) -> RunningTaskView:
+    return RunningTaskView(task.index, task.node, round(task.running_s, 3), task.fraction, task.message)
 
 
 def view_log_entry(entry: LogEntry) -> LogEntryView:
