@@ -51,6 +51,14 @@ def test_pi(run):
     assert "Chudnovsky's formula gives the same digits." in output
 
 
+def test_annealing(run):
+    output = run("annealing.py", "--cities", 20, "--steps", 25_000, "--searches", 3)
+    first, last = output.splitlines()[0], output.splitlines()[-1]
+    start, found = float(first.split()[-2]), float(last.split(":")[1].split(",")[0])
+    assert found < start / 2
+    assert "the shortest of 3" in last
+
+
 def test_document_search(run):
     output = run("document_search.py", "--limit", 150)
     lines = output.splitlines()
@@ -88,3 +96,22 @@ def test_sweep(run, tmp_path):
     assert {row["r0"] for row in rows} == {"0.5", "1.375", "2.25", "3.125", "4.0"}
     plot = ElementTree.parse(tmp_path / "out" / "sweep.svg")
     assert len(plot.findall(".//{http://www.w3.org/2000/svg}circle")) == 20
+
+
+def test_heat_as_a_job_file(tmp_path):
+    """The same program by hand and by the grid."""
+    home = EXAMPLES / "heat"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FALLOW_")}
+    command = [sys.executable, "-m", "fallow", "submit", str(home / "sweep.toml"), "--embedded", "--to", "out"]
+    done = subprocess.run(
+        [*command, "--by", "parameters"], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 30
+    place = tmp_path / "out" / "material=iron,length=0.4,seconds=10"
+    by_hand = [sys.executable, str(home / "heat.py"), "--material", "iron", "--length", "0.40", "--seconds", "10"]
+    (tmp_path / "materials.csv").write_bytes((home / "materials.csv").read_bytes())
+    said = subprocess.run(by_hand, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
+    assert (place / "stdout").read_text() == said
+    assert (place / "profile.csv").read_bytes() == (tmp_path / "profile.csv").read_bytes()
