@@ -26,7 +26,7 @@ ORIGIN = "http://hub.test"
 class Node:
     """Joins a hub and computes JSON pages with a Python function; an exception becomes a failure."""
 
-    def __init__(self, hub, token, function, name="bench-3"):
+    def __init__(self, hub, token, function, name="bench-3", **more):
         self.function = function
         self.pages = {}
         self.number = 0
@@ -42,6 +42,7 @@ class Node:
             arch="x86_64",
             pythons=("3.11",),
             tags=("lab",),
+            **more,
         )
         self.link.send(NodeHello(PROTOCOL_VERSION, f"{abs(hash(name)):032x}"[:32], info))
         self.link.send(Presents(()))
@@ -124,9 +125,9 @@ class Web:
         assert answer.headers["cache-control"] == "no-store"
         return True
 
-    def add_node(self, function=lambda x: x, name="bench-3"):
+    def add_node(self, function=lambda x: x, name="bench-3", **more):
         async def add():
-            return Node(self.hub, self.hub.authenticate(self.join), function, name)
+            return Node(self.hub, self.hub.authenticate(self.join), function, name, **more)
 
         return self.run(add())
 

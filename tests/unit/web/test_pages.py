@@ -18,6 +18,7 @@ JOB = "0" * 32
         ("/", "/sign-in"),
         ("/api", "/sign-in?next=/api"),
         (f"/jobs/{JOB}", f"/sign-in?next=/jobs/{JOB}"),
+        (f"/nodes/{JOB}", f"/sign-in?next=/nodes/{JOB}"),
         ("/jobs/x%0d%0aSet-Cookie:a=b", "/sign-in"),
     ],
 )
@@ -96,6 +97,31 @@ def test_a_job_page_shows_what_is_known_of_the_job(web):
     assert "Cancel job" not in page
     assert "hx-sse:connect" in page
     assert f'href="/jobs/{job["id"]}"' in web.get("/", token="", headers=browser).text
+
+
+def test_a_node_has_a_page_with_its_sandboxes_and_notes(web):
+    web.add_node(
+        name="<i>node</i>",
+        sandboxes=("process", "bubblewrap"),
+        notes={"limits": "by <b>watching</b>", "sandbox confined": "this kernel has no Landlock"},
+    )
+    browser = web.sign_in()
+    (node,) = web.get("/api/v1/nodes").json()["nodes"]
+    assert node["sandboxes"] == ["process", "bubblewrap"]
+    assert node["notes"]["sandbox confined"] == "this kernel has no Landlock"
+    assert f'href="/nodes/{node["id"]}"' in web.get("/", token="", headers=browser).text
+    page = web.get(f"/nodes/{node['id']}", token="", headers=browser).text
+    notes = dict(re.findall(r"<strong>(.*?)</strong></p><p class=\"words\">(.*?)</p>", page))
+    assert notes == {
+        "Sandbox container": "does not work",
+        "Sandbox bubblewrap": "works",
+        "Sandbox confined": "this kernel has no Landlock",
+        "Sandbox process": "works",
+        "Limits": "by &lt;b&gt;watching&lt;/b&gt;",
+    }
+    assert not re.search("<b>|<i>", page)
+    gone = web.get(f"/nodes/{JOB}", token="", headers=browser)
+    assert (gone.status_code, "There is no such node" in gone.text) == (404, True)
 
 
 def test_a_job_page_says_what_a_waiting_job_waits_for(web):

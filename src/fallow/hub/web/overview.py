@@ -100,7 +100,7 @@ async def look(hub: Hub, token: Token, meter: Meter) -> Overview:
     return Overview(
         _figures(jobs, nodes, rates),
         [job_row(info, rates.get(info.spec.id, 0.0), now) for info in jobs],
-        [_node_row(node) for node in nodes],
+        [node_row(node) for node in nodes],
         any(not info.progress.ended for info in jobs),
     )
 
@@ -162,7 +162,7 @@ def _failure(info: JobInfo) -> str:
     return f"{count}, task {first.index} with {words[:160]}"
 
 
-def _node_row(node: NodeView) -> NodeRow:
+def node_row(node: NodeView) -> NodeRow:
     info = node.info
     if not node.connected:
         state, detail = "away", "its connection is gone"

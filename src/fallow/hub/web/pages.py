@@ -25,6 +25,7 @@ from fallow.hub.core.hub import Hub
 from fallow.hub.web.auth import is_same_origin, requires_token, signed_in
 from fallow.hub.web.given import GivenHub, GivenSettings, GivenStreams, GivenToken
 from fallow.hub.web.job_page import look_at
+from fallow.hub.web.node_page import look_at_node
 from fallow.hub.web.overview import look
 from fallow.hub.web.sessions import COOKIE, Sessions
 from fallow.hub.web.settings import WebSettings
@@ -33,7 +34,7 @@ from fallow.model.errors import Forbidden
 
 FORM_BYTES = 16 * 1024
 SIGN_IN = "/sign-in"
-DESTINATIONS = re.compile(r"/|/api|/jobs/[0-9a-f]{32}")
+DESTINATIONS = re.compile(r"/|/api|/(jobs|nodes)/[0-9a-f]{32}")
 """Where signing in may lead: nothing that a link from elsewhere could choose."""
 
 AnyRequest = Request[Any, Any, Any]
@@ -210,6 +211,18 @@ async def cancel_job(job: Ref, hub: GivenHub, token: GivenToken) -> Redirect:
     return Redirect(f"/jobs/{found.spec.id}", status_code=HTTP_303_SEE_OTHER)
 
 
+@get("/nodes/{node:str}")
+async def node_page(
+    request: AnyRequest, node_id: Annotated[str, PathParameter(name="node")], hub: GivenHub
+) -> Response[Any]:
+    """Show one node."""
+    token = signed_in(request)
+    if token is None:
+        return _to_sign_in(f"/nodes/{node_id}")
+    view = look_at_node(hub, node_id)
+    return _page("node.html", HTTP_200_OK if view else HTTP_404_NOT_FOUND, node=view, token=token)
+
+
 @get("/api")
 async def api_page(request: AnyRequest) -> Response[Any]:
     """Show the REST API for browsing and trying."""
@@ -222,6 +235,17 @@ async def api_page(request: AnyRequest) -> Response[Any]:
 def pages_router() -> Router:
     return Router(
         "/",
-        route_handlers=[sign_in_page, sign_in, sign_out, overview_page, live, job_page, job_live, cancel_job, api_page],
+        route_handlers=[
+            sign_in_page,
+            sign_in,
+            sign_out,
+            overview_page,
+            live,
+            job_page,
+            job_live,
+            cancel_job,
+            node_page,
+            api_page,
+        ],
         include_in_schema=False,
     )

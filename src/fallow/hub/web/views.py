@@ -141,6 +141,12 @@ class NodeSummary(msgspec.Struct, frozen=True):
     """Tasks that run there now."""
     finished: int
     """Tasks finished since the hub started or the node was last lost."""
+    sandboxes: list[str]
+    """The sandboxes that work there and that its owner allows, weakest first."""
+    builds: bool
+    """Whether it builds environments."""
+    notes: dict[str, str]
+    """For people, by subject: why a sandbox does not work, how limits are enforced."""
 
 
 class NodeList(msgspec.Struct, frozen=True):
@@ -250,6 +256,9 @@ def view_node(node: NodeView) -> NodeSummary:
         tasks=node.leased_tasks,
         running=node.running_tasks,
         finished=node.finished_tasks,
+        sandboxes=list(info.sandboxes),
+        builds=info.builds,
+        notes=info.notes,
     )
 
 
