@@ -39,8 +39,12 @@ def configured_index(environment: Mapping[str, str] = os.environ) -> PackageInde
     return PackageIndex((found.get("url") or [PYPI])[0], tuple(found.get("extra", [])), tuple(links))
 
 
-def uv_variables(index: PackageIndex) -> dict[str, str]:
-    """Return the environment variables that make uv use an index."""
+def uv_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment variables that make uv use what pip is configured for; none if uv has settings of its own."""
+    uv = _of_uv(environment)
+    index = configured_index(environment)
+    if uv.get("url") or uv.get("extra"):
+        return {}
     variables = {"UV_DEFAULT_INDEX": index.url}
     if index.extra:
         variables["UV_INDEX"] = " ".join(index.extra)

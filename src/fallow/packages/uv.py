@@ -7,13 +7,11 @@ import re
 import shutil
 from collections.abc import Mapping
 
-from fallow.packages.index import configured_index, uv_variables
+from fallow.packages.index import uv_variables
 
 MISSING = 'environments need uv, which is not installed here: pip install "fallow[envs]"'
 
-_OURS = re.compile(
-    r"FALLOW_|VIRTUAL_ENV|CONDA_|PYTHON(PATH|HOME)$|UV_(PROJECT|PYTHON$|SYSTEM_PYTHON|INDEX|DEFAULT_INDEX)"
-)
+_OURS = re.compile(r"FALLOW_|VIRTUAL_ENV|CONDA_|PYTHON(PATH|HOME)$|UV_(PROJECT|PYTHON$|SYSTEM_PYTHON)")
 """Variables that uv must not see: the grid's secrets, and what belongs to the environment that we run in."""
 
 
@@ -30,5 +28,4 @@ def find_uv() -> str | None:
 def uv_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that uv runs with: this computer's package index, however that is configured."""
     kept = {name: value for name, value in base.items() if not _OURS.match(name)}
-    named = {name: value for name, value in base.items() if re.match(r"UV_INDEX_\w+_(USERNAME|PASSWORD)$", name)}
-    return kept | named | uv_variables(configured_index(base)) | {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+    return kept | uv_variables(base) | {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}

@@ -99,7 +99,7 @@ def test_another_python_is_refused_at_once(grid):
         grid.options(env=Environment(python="3.99")).submit(abs, 1)
 
 
-BACKEND = '''
+BACKEND = """
 import zipfile
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def build_sdist(folder, config_settings=None):
     with tarfile.open(Path(folder, "fruits-1.0.tar.gz"), "w:gz") as archive:
         archive.add(".", "fruits-1.0")
     return "fruits-1.0.tar.gz"
-'''
+"""
 
 
 @pytest.mark.slow

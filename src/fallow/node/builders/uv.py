@@ -22,6 +22,8 @@ from fallow.packages.uv import MISSING, find_uv, uv_environment
 
 CHECK_TIMEOUT_S = 3.0
 """An index that has not answered after this is taken to be out of reach."""
+HUB_TIMEOUT_S = 900
+"""How long the hub may take until it sends a file: it fetches large ones first."""
 TESTS = r"[/\\]tests?[/\\]"
 """Folders that are not compiled: half of what large packages bring, and tasks don't import them."""
 HUB_INDEX = "fallow"
@@ -76,18 +78,19 @@ class UvBuilder:
                 return
         assert self._hub is not None
         try:
-            await run_step(command, _through(self._hub, base), folder)
+            await run_step([*command, "--no-config"], _through(self._hub, base), folder)
         except EnvironmentFailed as error:
             raise EnvironmentFailed(str(error).replace(self._hub.secret, "…")) from None
 
 
 def _through(hub: HubPackages, base: dict[str, str]) -> dict[str, str]:
     """Return uv's variables for the hub's index. The secret is in the process's environment: not on its command line."""
-    kept = {name: value for name, value in base.items() if name not in {"UV_INDEX", "UV_FIND_LINKS"}}
+    kept = {name: value for name, value in base.items() if not name.startswith(("UV_INDEX", "UV_EXTRA_", "UV_FIND_"))}
     return kept | {
         "UV_DEFAULT_INDEX": f"{HUB_INDEX}={hub.url}/api/v1/packages/simple/",
         f"UV_INDEX_{HUB_INDEX.upper()}_USERNAME": "node",
         f"UV_INDEX_{HUB_INDEX.upper()}_PASSWORD": hub.secret,
+        "UV_HTTP_TIMEOUT": str(HUB_TIMEOUT_S),
     }
 
 
