@@ -40,15 +40,15 @@ def line_of(text: str, key: Key) -> int | None:
 def _logical_lines(text: str) -> list[tuple[int, str]]:
     """Return number and text of each line that does not lie inside of a value that began before."""
     starts = []
-    depth, number, at = 0, 1, 0
+    depth, number, first, at = 0, 1, 1, 0
     is_free = True
     for token in _TOKEN.finditer(text):
         word = token[0]
         if word == "\n":
             if is_free:
-                starts.append((number, text[at : token.start()]))
+                starts.append((first, text[at : token.start()]))
             number += 1
-            at, is_free = token.end(), depth == 0
+            first, at, is_free = number, token.end(), depth == 0
         elif word in "[{":
             depth += 1
         elif word in "]}":
@@ -56,7 +56,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
         else:
             number += word.count("\n")
     if is_free:
-        starts.append((number, text[at:]))
+        starts.append((first, text[at:]))
     return starts
 
 

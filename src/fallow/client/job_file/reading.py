@@ -89,12 +89,10 @@ def _explained(message: str, raw: dict[str, Any]) -> tuple[str, Key]:
     """Return the message of a validation error and the key that it is about."""
     found = _PATH.match(message)
     said, place = (found[1], found[2]) if found else (message, "")
-    key = tuple(part for part in place.replace("[...]", ".*").split(".") if part)
+    key = tuple(part for part in re.sub(r"\[\d+\]", "", place).replace("[...]", ".*").split(".") if part)
     if "*" in key:  # which entry of a table it is, is not told
         table = key[0]
         key = (table, _culprit(table, raw[table]))
-    else:
-        key = tuple(re.sub(r"\[\d+\]$", "", part) for part in key)
     if unknown := _FIELD.match(said):
         key = (*key, unknown[1])
         known = ", ".join(JobFile.__struct_fields__) if len(key) == 1 else "those of the schema"
@@ -132,7 +130,17 @@ def _job(form: JobFile, base: Path) -> Job:
         input_fault_codes=form.input_fault_codes,
         base=base,
     )
-    plain = ("timeout", "retries", "max_retries", "checkpoint_s", "priority", "speculate", "sandbox", "network", "container")
+    plain = (
+        "timeout",
+        "retries",
+        "max_retries",
+        "checkpoint_s",
+        "priority",
+        "speculate",
+        "sandbox",
+        "network",
+        "container",
+    )
     options = {name: getattr(form, name) for name in plain}
     options |= {"requires": form.requires or None, "limits": form.limits or None}
     if form.env is not None:
