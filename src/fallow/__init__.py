@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fallow.client.future import Future
     from fallow.client.grid import Grid
     from fallow.client.job import Job
+    from fallow.client.program_job import ProgramJob
+    from fallow.client.programs import ProgramResult
     from fallow.model.errors import (
         BadRequest,
         Closed,
@@ -56,6 +58,8 @@ _HOMES = {
     "fallow.client.future": ("Future",),
     "fallow.client.grid": ("Grid",),
     "fallow.client.job": ("Job",),
+    "fallow.client.program_job": ("ProgramJob",),
+    "fallow.client.programs": ("ProgramResult",),
     "fallow.slot.refs": ("Ref",),
     "fallow.slot.task": ("checkpoint", "progress", "save_checkpoint"),
     "fallow.model.errors": (
@@ -68,11 +72,12 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "Environment", "EnvironmentFailed", "FallowError",
-    "Forbidden", "Future", "Grid", "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists",
-    "JobNotFound", "NotFound", "PicklingFailed", "ProgramFailed", "Ref", "StateError", "StateInUse", "StateTooNew",
-    "TaskCrashed", "TaskFailed", "TaskLostNodes", "TaskOverLimit", "TaskTimeout", "TooLarge", "Unavailable",
-    "__version__", "checkpoint", "progress", "save_checkpoint",
+    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "Environment", "EnvironmentFailed",
+    "FallowError", "Forbidden", "Future", "Grid", "GridExecutor", "HubFull", "InputEnded", "Job",
+    "JobCancelled", "JobExists", "JobNotFound", "NotFound", "PicklingFailed", "ProgramFailed", "ProgramJob",
+    "ProgramResult", "Ref", "StateError", "StateInUse", "StateTooNew", "TaskCrashed", "TaskFailed",
+    "TaskLostNodes", "TaskOverLimit", "TaskTimeout", "TooLarge", "Unavailable", "__version__", "checkpoint",
+    "progress", "save_checkpoint",
 ]  # fmt: skip
 
 

@@ -2,13 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, Self, TypeVar, cast
 
+from fallow.client.download import By, Downloaded
 from fallow.client.grid import Grid
 from fallow.client.job import _UNSET, Job
+from fallow.client.program_job import ProgramJob
+from fallow.client.programs import ProgramResult
 from fallow.client.readers import OrderedReader
 from fallow.model.changes import LogEntry
+from fallow.model.errors import BadRequest
 from fallow.model.job import JobInfo, JobProgress
 from fallow.model.lease import RunningView
 from fallow.model.node_view import NodeView
@@ -66,6 +70,13 @@ class AsyncJob(Generic[T]):
 
     async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 -- the same face as Job
         return await asyncio.to_thread(self._job.wait, timeout)
+
+    async def download(self, folder: str | os.PathLike[str], *, by: By = "index") -> Downloaded:
+        """Write a program's output files, as `ProgramJob.download` does. Raises BadRequest for other jobs."""
+        job = self._job
+        if not isinstance(job, ProgramJob):
+            raise BadRequest("the job runs no program: its results are values, not files")
+        return await asyncio.to_thread(job.download, folder, by=by)
 
     def cancel(self) -> None:
         self._job.cancel()
@@ -154,6 +165,10 @@ class AsyncGrid:
 
     def filter(self, function: Callable[[T], Any], iterable: Iterable[T], /, **options: Any) -> AsyncJob[T]:
         return AsyncJob(self._opened.filter(function, iterable, **options))
+
+    async def run(self, command: str | Sequence[str], /, **options: Any) -> AsyncJob[ProgramResult]:
+        """Run a program, as `Grid.run` does; awaits until its input files are read."""
+        return AsyncJob(await asyncio.to_thread(lambda: self._opened.run(command, **options)))
 
     async def reduce(
         self, op: Callable[[T, T], T], iterable: Iterable[T], /, initial: Any = _UNSET, **options: Any

@@ -1,5 +1,6 @@
 """Outputs as folders of files: laid out, gone on with, checked; from Python, from the command line and over REST."""
 
+import asyncio
 import base64
 import os
 import threading
@@ -8,7 +9,7 @@ import time
 import pytest
 from programs_for_tests import ADMIN
 
-from fallow import BadRequest, Grid, ProgramFailed
+from fallow import AsyncGrid, BadRequest, Grid, ProgramFailed
 from fallow.client import blob_exchange
 
 pytestmark = pytest.mark.slow
@@ -162,3 +163,16 @@ def test_a_hub_elsewhere_a_job_file_the_command_line_and_rest(programs, tmp_path
     code, _, said = programs.run("results", values["name"], "--to", "out", **access)
     assert code == 1
     assert "runs no program" in said
+
+
+def test_the_same_awaited(tmp_path):
+    async def run():
+        async with AsyncGrid(slots=1) as grid:
+            job = await grid.run("sh -c 'echo {x} > out'", outputs=["out"], params={"x": [1, 2]})
+            found = await job.download(tmp_path / "out")
+            assert [each.exit_code for each in await job] == [0, 0]
+            with pytest.raises(BadRequest, match="runs no program"):
+                await grid.map(abs, [1]).download(tmp_path)
+            return found.tasks
+
+    assert asyncio.run(run()) == 2

@@ -13,11 +13,11 @@ GOAL_MS = 150
 FAR_OFF = 4
 
 PUBLIC = {
-    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "EnvironmentFailed", "FallowError", "Forbidden",
-    "Future", "Grid", "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists", "JobNotFound",
-    "NotFound", "PicklingFailed", "ProgramFailed", "Ref", "StateError", "StateInUse", "StateTooNew", "TaskCrashed",
-    "TaskFailed", "TaskLostNodes", "TaskOverLimit", "TaskTimeout", "TooLarge", "Unavailable", "__version__",
-    "checkpoint", "progress", "save_checkpoint",
+    "AsyncGrid", "AsyncJob", "BadRequest", "Closed", "Denied", "Environment", "EnvironmentFailed", "FallowError", "Forbidden",
+    "Future", "Grid", "GridExecutor", "HubFull", "InputEnded", "Job", "JobCancelled", "JobExists",
+    "JobNotFound", "NotFound", "PicklingFailed", "ProgramFailed", "ProgramJob", "ProgramResult", "Ref",
+    "StateError", "StateInUse", "StateTooNew", "TaskCrashed", "TaskFailed", "TaskLostNodes", "TaskOverLimit",
+    "TaskTimeout", "TooLarge", "Unavailable", "__version__", "checkpoint", "progress", "save_checkpoint",
 }  # fmt: skip
 """The public face. Whoever changes it changes this too, and writes a changelog fragment."""
 
