@@ -18,7 +18,7 @@ from fallow.node.off_loop import OffLoop
 from fallow.node.sandbox import Sandbox, open_sandbox
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind
-from fallow.node.slot_process import SlotProcess
+from fallow.node.slot_process import SHARED_FOLDERS, SlotProcess
 from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
 
 FIRST_BACKOFF_S = 0.1
@@ -176,7 +176,8 @@ class SlotPool:
             if ended:
                 _log.info("ended slots of an earlier agent", slots=ended)
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        for shared in (self._folder, *(self._settings.folder / name for name in SHARED_FOLDERS)):
+            shared.mkdir(parents=True, exist_ok=True)  # a sandbox shows what there is when a slot starts
         self.limits.open(may_move=self._settings.is_alone)
         for _ in range(self._settings.slots):
             self._start(SlotKind(sandbox=self.default))
