@@ -10,11 +10,11 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 DOCS = Path(__file__).parents[3] / "docs"
-TIMEOUT_S = 110
+TIMEOUT_S = 200
 SYSTEMS = {"embedded", "hub", "pool"}
 HUB_ONLY, POOL_ONLY, NOT_HERE = {"queued in hub"}, {"chunks"}, {"bag"}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def run(program, *arguments):

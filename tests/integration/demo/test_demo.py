@@ -20,10 +20,10 @@ from fallow.demo.fleet import Fleet
 from fallow.demo.pi import all_digits
 from fallow.model.errors import FallowError
 
-LIMIT_S = 100
+LIMIT_S = 200
 DIGITS, TASKS = 1098, 122
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from fallow.demo.fleet import Fleet
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-TIMEOUT_S = 100
+TIMEOUT_S = 200
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
