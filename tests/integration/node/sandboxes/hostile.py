@@ -250,6 +250,16 @@ def use_memory(bytes_in_all, step=5_000_000):
     return len(held)
 
 
+def use_memory_slowly(bytes_in_all):
+    """Take memory and keep it for whoever looks."""
+    import time
+
+    held = []
+    for _ in range(bytes_in_all // 5_000_000):
+        held.append(bytearray(b"x" * 5_000_000))
+    time.sleep(600)
+
+
 def use_memory_in_children(bytes_in_all, children):
     import os
 
