@@ -504,8 +504,8 @@ class Agent:
 
     # --- what the dispatcher asks for ---
 
-    def fetch(self, digest: Digest) -> Path | None:
-        return self._blobs.fetch(digest)
+    def fetch(self, digest: Digest, *, own: bool = False) -> Path | None:
+        return self._blobs.fetch(digest, own=own)
 
     def want_spec(self, job: JobId) -> None:
         self._send(SpecWanted(job))

@@ -70,6 +70,7 @@ class NodeBlobs:
         self._link: Link | None = None
         self._incoming: Path | None = None
         self._fetching: dict[Digest, BlobFile | None] = {}
+        self._taking: set[Digest] = set()
         self._offered: set[Digest] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -136,13 +137,35 @@ class NodeBlobs:
 
     # --- fetching ---
 
-    def fetch(self, digest: Digest) -> Path | None:
-        """Return where a blob lies; if it is not here, ask for it and return None: on_arrived or on_missing follows."""
+    def fetch(self, digest: Digest, *, own: bool = False) -> Path | None:
+        """Return where a blob lies; if it is not here, ask for it and return None: on_arrived or on_missing follows.
+
+        own: it has to be in the node's own cache, as a slot in a sandbox sees no files of the hub's.
+        """
         path = self._cache.path(digest)
+        if path is not None and own and not self._cache.has_own(digest):
+            if digest not in self._taking:
+                self._taking.add(digest)
+                self._spawn(self._take_over(digest, path))
+            return None
         if path is None and digest not in self._fetching:
             self._fetching[digest] = None
             self._ask(digest)
         return path
+
+    async def _take_over(self, digest: Digest, path: Path) -> None:
+        try:
+            await self._off_loop(lambda: self._cache.take_over(path, digest))
+        except FileNotFoundError:  # the hub has moved it since
+            self._cache.forget(digest)
+            self.fetch(digest)
+        except OSError as error:
+            self._on_missing(digest, f"it can't be stored on the node: {error}")
+        else:
+            self._cache.took_over(digest)
+            self._on_arrived(digest)
+        finally:
+            self._taking.discard(digest)
 
     def _ask_again(self, digest: Digest) -> None:
         if digest in self._fetching:

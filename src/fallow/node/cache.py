@@ -92,6 +92,17 @@ class BlobCache:
             return self._folder / digest
         return self._elsewhere.get(digest)
 
+    def has_own(self, digest: Digest) -> bool:
+        """Whether a blob lies in the cache itself, not in a file of the hub's."""
+        return digest in self._sizes
+
+    def take_over(self, path: Path, digest: Digest) -> None:
+        """Give a file of the hub's, which is in use there, a second name in the cache. In a thread; `took_over` follows."""
+        share(path, self._folder / digest)
+
+    def took_over(self, digest: Digest) -> None:
+        self._note(digest, (self._folder / digest).stat().st_size)
+
     def begin(self, digest: Digest) -> BlobFile:
         """Begin, or go on, to receive a blob."""
         return BlobFile(self._partial / digest, digest)

@@ -49,8 +49,8 @@ _log = structlog.get_logger("fallow.node")
 class DispatchOwner(Protocol):
     """The agent, as the dispatcher sees it."""
 
-    def fetch(self, digest: Digest) -> Path | None:
-        """Return where a blob lies; if it is not here yet, ask for it: `blob_arrived` follows."""
+    def fetch(self, digest: Digest, *, own: bool = False) -> Path | None:
+        """Return where a blob lies; if it is not here yet, ask for it: `blob_arrived` follows. own: in the node's own cache."""
         ...
 
     def want_spec(self, job: JobId) -> None: ...
@@ -143,7 +143,7 @@ class Dispatcher:
         for lease in [each for each in self._unspecified.values() if each.job == spec.id]:
             del self._unspecified[lease.id]
             self._enqueue(job, lease)
-        job.missing = {digest for digest in job.missing if self._owner.fetch(digest) is None}
+        job.missing = {digest for digest in job.missing if self._fetch(job, digest) is None}
         if not job.missing:
             self._prepare(job)
 
@@ -262,7 +262,7 @@ class Dispatcher:
 
     def blob_arrived(self, digest: Digest) -> None:
         for job in list(self._jobs.values()):
-            if digest in job.missing:
+            if digest in job.missing and self._fetch(job, digest) is not None:
                 job.missing.discard(digest)
                 if not job.missing:
                     self._prepare(job)
@@ -284,10 +284,14 @@ class Dispatcher:
                 self._fail(queued.lease, start, stop, text)
         self.dispatch()
 
+    def _fetch(self, job: NodeJob, digest: Digest) -> Path | None:
+        """Return where the job's slots can read a blob; None if it is not there yet."""
+        return self._owner.fetch(digest, own=job.kind.sandbox != "process")
+
     def _prepare(self, job: NodeJob) -> None:
         spec = job.spec
-        function = self._owner.fetch(spec.function)
-        refs = {digest: str(self._owner.fetch(digest)) for digest in spec.refs}
+        function = self._fetch(job, spec.function)
+        refs = {digest: str(self._fetch(job, digest)) for digest in spec.refs}
         folders = {name: str(self._sources_folder / digest) for name, digest in spec.sources.items()}
         packed = {digest: self._sources_folder / digest for digest in spec.sources.values()}
         packed = {digest: folder for digest, folder in packed.items() if not folder.exists()}
@@ -418,7 +422,7 @@ class Dispatcher:
             shelved: ShelvedPage | None = None
             bound = queued.lease.stop
             if not job.counts:
-                found = self._input(queued)
+                found = self._input(job, queued)
                 if found is None:
                     return True
                 shelved, bound = found
@@ -427,7 +431,7 @@ class Dispatcher:
             if self._checkpoints.is_being_taken(job.spec.id, first):
                 return True
             if checkpoint is not None:
-                if self._owner.fetch(checkpoint) is None:
+                if self._fetch(job, checkpoint) is None:
                     return True
                 count = 1
             else:
@@ -439,7 +443,7 @@ class Dispatcher:
             self._send(slot, job, queued, start, stop, shelved)
         return True
 
-    def _input(self, queued: QueuedLease) -> tuple[ShelvedPage, int] | None:
+    def _input(self, job: NodeJob, queued: QueuedLease) -> tuple[ShelvedPage, int] | None:
         """Return the page of the lease's next task, if it is here with all that it needs."""
         job_id, index = queued.lease.job, queued.pending.first
         found = self._shelf.find(job_id, index)
@@ -454,7 +458,7 @@ class Dispatcher:
         page = found[0].page
         if page.blob is not None or page.refs:
             wanted = [*page.refs, page.blob] if page.blob is not None else page.refs
-            if None in [self._owner.fetch(digest) for digest in wanted]:
+            if None in [self._fetch(job, digest) for digest in wanted]:
                 return None
         return found
 
@@ -516,13 +520,13 @@ class Dispatcher:
             if number not in slot.pages:
                 slot.pages.add(number)
                 page = shelved.page
-                path = None if page.blob is None else str(self._owner.fetch(page.blob))
-                refs = {digest: str(self._owner.fetch(digest)) for digest in page.refs}
+                path = None if page.blob is None else str(self._fetch(job, page.blob))
+                refs = {digest: str(self._fetch(job, digest)) for digest in page.refs}
                 parts.append(job.page_message(shelved, path, refs))
             if shelved.page.blob is not None and stop == shelved.page.stop:
                 batch.last_of_page = number
         checkpoint = self._checkpoints.of(spec.id, start)
-        if checkpoint is not None and (left := self._owner.fetch(checkpoint)) is not None:
+        if checkpoint is not None and (left := self._fetch(job, checkpoint)) is not None:
             parts.append(job.resume_message(start, left))
         parts.append(job.run_message(start, stop, number, batch.number))
         batch.cores, batch.memory_bytes = queued.cores, queued.memory_bytes
