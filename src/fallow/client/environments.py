@@ -11,6 +11,8 @@ from typing import Any
 
 from fallow.model.errors import BadRequest
 
+OLDEST = 11
+"""Minor version that slots need, as all of Fallow."""
 _PYTHON = re.compile(r"3\.\d{1,3}")
 
 
@@ -51,6 +53,8 @@ class Environment:
             raise BadRequest(f"packages={packages!r} is one text; pass a list, such as [{packages!r}]")
         if python is not None and not (isinstance(python, str) and _PYTHON.fullmatch(python)):
             raise BadRequest(f'python={python!r} is not a minor version such as "3.12"')
+        if python is not None and int(python.removeprefix("3.")) < OLDEST:
+            raise BadRequest(f"python={python!r}: tasks need Python 3.{OLDEST} or newer")
         for each in packages:
             if not isinstance(each, str) or not each.strip() or "\n" in each or each.lstrip().startswith("-"):
                 raise BadRequest(f'packages: {each!r} is not a requirement such as "numpy==2.3"')

@@ -1,5 +1,6 @@
 """The environment that processes of a node get: its owner's variables without the grid's secrets."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,14 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 def without_secrets(base: Mapping[str, str]) -> dict[str, str]:
     """Return what every process that the agent starts may know."""
     return {name: value for name, value in base.items() if not SECRET.match(name)}
+
+
+def within(python: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of what runs in a virtual environment: programs of its packages come first on the PATH, and
+    nothing of the agent's own environment is seen.
+    """
+    kept = {name: value for name, value in variables.items() if name not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
+    return kept | {"PATH": os.path.dirname(python) + os.pathsep + variables.get("PATH", os.defpath)}  # noqa: PTH120
 
 
 def of_slot(base: Mapping[str, str], cores: int, node: str = "") -> dict[str, str]:

@@ -126,9 +126,12 @@ class SlotProcess:
             str(INLINE_BYTES),
             str(Path(cloudpickle.__file__).parent.parent),
         ]
+        variables = environment.of_slot(os.environ, self.kind.cores, settings.name)
+        if self.kind.environment is not None:
+            variables = environment.within(python, variables)
         launch = Launch(
             command=command,
-            environment=environment.of_slot(os.environ, self.kind.cores, settings.name),
+            environment=variables,
             folder=self.folder,
             home=settings.folder,
             containment=self.kind.containment,
