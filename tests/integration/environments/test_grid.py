@@ -176,6 +176,13 @@ def test_capture_takes_what_the_function_needs(index, grid, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+def test_programs_run_in_environments_too(index, grid):
+    index.add("apple", "1.5")
+    job = grid.run(["python", "-c", "import apple; print(apple.VERSION)"], env=Environment(["apple"]))
+    assert [each.stdout for each in job] == ["1.5\n"]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_numpy(monkeypatch, tmp_path, no_orphans):
     """With the index that this computer is configured for."""

@@ -25,6 +25,7 @@ def test_equal_environments_are_one():
         ({"python": "3"}, "minor version"),
         ({"python": 3.12}, "minor version"),
         ({"python": "3.12.1"}, "minor version"),
+        ({"python": "3.9"}, "3.11 or newer"),
         ({"packages": ["a"], "builder": "conda"}, "text="),
     ],
 )
