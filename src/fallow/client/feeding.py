@@ -116,7 +116,8 @@ async def start_job(
         for digest, content in source.blobs.items():
             await session.blobs.keep(digest, content)
         spec = await core.keep_blobs(spec, function, options)
-        feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted)
+        size = source.length if isinstance(spec.inputs, Counting) else None
+        feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted, size)
         session.create_job(feed)
         if options.name is not None:
             info = await feed.created
@@ -124,10 +125,7 @@ async def start_job(
                 state.gate.close()
                 session.attach(feed, info)
                 return info
-        if isinstance(spec.inputs, Counting):
-            assert source.length is not None
-            session.seal(feed, source.length)
-        elif isinstance(source, ItemSource):
+        if isinstance(source, ItemSource):
             thread = threading.Thread(target=_feed, args=(core, feed, state, source), name="fallow-feed", daemon=True)
             core.feeders[state] = thread
             thread.start()

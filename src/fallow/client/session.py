@@ -71,7 +71,7 @@ class JobFeed:
 
     __slots__ = (
         "accepted", "created", "if_exists", "is_retrying", "on_accepted", "on_error", "on_progress", "released",
-        "sealed", "spec", "unacknowledged",
+        "sealed", "size", "spec", "unacknowledged",
     )  # fmt: skip
 
     def __init__(
@@ -81,8 +81,11 @@ class JobFeed:
         on_progress: Callable[[JobProgress], None],
         on_error: Callable[[BaseException], None],
         on_accepted: Callable[[int], None],
+        size: int | None = None,
     ) -> None:
+        """size: of a job that counts."""
         self.spec = spec
+        self.size = size
         self.if_exists = if_exists
         self.on_progress = on_progress
         self.on_error = on_error
@@ -180,7 +183,7 @@ class ClientSession:
         self.blobs.repeat_offers()
         for feed in self._feeds.values():
             if not feed.created.done():
-                self._send(CreateJob(feed.spec, feed.if_exists))
+                self._send(CreateJob(feed.spec, feed.if_exists, feed.size))
             for page in feed.unacknowledged:
                 self._send(AddInput(page))
             if feed.sealed is not None:
@@ -236,7 +239,7 @@ class ClientSession:
     def create_job(self, feed: JobFeed) -> None:
         """Send a job; its blobs have been kept (`keep`). Pages may follow at once unless the job is named."""
         self._feeds[feed.spec.id] = feed
-        self._send(CreateJob(feed.spec, feed.if_exists))
+        self._send(CreateJob(feed.spec, feed.if_exists, feed.size))
         for reader in self._readers.values():
             if reader.job == feed.spec.id:
                 self._watch(reader)

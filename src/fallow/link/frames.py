@@ -87,6 +87,8 @@ class CreateJob(msgspec.Struct, frozen=True, array_like=True, tag="cj"):
     spec: JobSpec
     if_exists: str = "error"
     """"error", "attach" or "replace", for names that are taken."""
+    size: int | None = None
+    """Of a job that counts: it is sealed with its creation, so that the hub has accepted all of it or nothing."""
 
 
 class AddInput(msgspec.Struct, frozen=True, array_like=True, tag="ai"):

@@ -658,3 +658,20 @@ def test_deadlines_that_are_past_harm_no_loop(hubs, monkeypatch):
     for loop_factory in (asyncio.new_event_loop, uvloop.new_event_loop):
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(look())
+
+
+def test_a_job_that_counts_is_accepted_whole(hubs, kit):
+    """Its client may die at once: there is no moment in which the job is there but not its inputs."""
+
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            spec = client.spec(await client.offer(b"function"), name="kept", inputs=Counting(0, 1))
+            client.send(CreateJob(spec, size=5))
+            await client.wait(JobCreated)
+            client.send(Goodbye())
+        async with hubs() as hub:
+            progress = hub.scheduler.progress(spec.id)
+            assert (progress.size, progress.input_ended) == (5, False)
+
+    asyncio.run(main())

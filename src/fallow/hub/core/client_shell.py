@@ -145,6 +145,8 @@ class ClientShell:
         if is_new or spec.name is None or (live is not None and live.session == self.session.id):
             self.session.jobs.add(job)  # else it is fed by another session, and must not be sealed when this one ends
         self._interest(job)
+        if frame.size is not None and job == spec.id:
+            self._hub.desk.seal(job, frame.size)
 
         async def answer() -> None:
             info = await self._hub.desk.job_info(job)
