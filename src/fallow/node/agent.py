@@ -192,8 +192,8 @@ class Agent:
             id_file.write_text(secrets.token_hex(16))
         self._node = NodeId(id_file.read_text().strip())
         self._dispatcher.pool.use(self._prober.candidates()[0])
-        self._dispatcher.open()  # first: slots start while the link is made
-        self._cache.open()
+        self._cache.open()  # before the slots: a sandbox gives them what is there as they start
+        self._dispatcher.open()  # soon: slots start while the link is made
         self._outbox.open()
         self._housekeep()
 
