@@ -1,7 +1,7 @@
 """The folder of one attempt: made fresh, filled with input files, emptied at the end whatever the program did there.
 
+    work/<number>           its $TMPDIR; it may be one that an earlier attempt has left, emptied
     work/<number>/files     the program's working folder
-    work/<number>/tmp       its $TMPDIR
     work/<number>/stdout    what it wrote; also stdin and stderr
 
 Large inputs are links to the node's cache, whose files are read-only: they are never copied for a task. An executable needs
@@ -17,14 +17,18 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
-from fallow.slot import task
+from fallow.slot import strays, task
 
 TOO_LONG = errno.E2BIG
 _numbers = itertools.count(1)
 _copies: dict[str, tuple[str, tuple[int, ...]]] = {}
 """Executables in this slot, by digest: path, and how it looked."""
+
+
+_spare: dict[str, str] = {}
+"""A folder that is empty again, by slot's folder. On a busy disk removing one takes longer than most of the rest."""
 
 
 class BadFile(Exception):
@@ -45,9 +49,9 @@ class Attempt:
 
     def __init__(self, slot_folder: str) -> None:
         self._copies_folder = os.path.join(slot_folder, "executables")
-        self._folder = os.path.join(slot_folder, "work", str(next(_numbers)))
+        self._slot_folder = slot_folder
+        self._folder = _spare.pop(slot_folder, "") or _make(slot_folder)
         self.files = os.path.join(self._folder, "files")
-        self._temporary = os.path.join(self._folder, "tmp")
         self._stdin = os.path.join(self._folder, "stdin")
         self.stdout = os.path.join(self._folder, "stdout")
         self.stderr = os.path.join(self._folder, "stderr")
@@ -56,11 +60,13 @@ class Attempt:
         """What was written into the folder before the program began: size and time of change, by name."""
 
     def __enter__(self) -> "Attempt":
-        os.makedirs(self.files)
-        os.mkdir(self._temporary)
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            if strays.are_ended() and _empty(self._folder, self.files):
+                _spare[self._slot_folder] = self._folder
+                return
         remove_tree(self._folder)
 
     # --- inputs ---
@@ -117,11 +123,17 @@ class Attempt:
         self._stdin_path = place
 
     @contextlib.contextmanager
-    def streams(self) -> Iterator[tuple[IO[bytes], IO[bytes], IO[bytes]]]:
+    def streams(self) -> Iterator[list[int]]:
         """Open the program's standard streams, for as long as it takes to start it."""
-        source = os.devnull if self._stdin_path is None else self._stdin_path
-        with open(source, "rb") as stdin, open(self.stdout, "wb") as stdout, open(self.stderr, "wb") as stderr:
-            yield stdin, stdout, stderr
+        binary, fresh = getattr(os, "O_BINARY", 0), os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        opened: list[int] = []
+        try:
+            opened.append(os.open(self._stdin_path or os.devnull, os.O_RDONLY | binary))
+            opened += [os.open(path, fresh | binary, 0o600) for path in (self.stdout, self.stderr)]
+            yield opened
+        finally:
+            for handle in opened:
+                os.close(handle)
 
     def tail(self, limit_bytes: int) -> str:
         """Return the end of what the program wrote to stderr, or to stdout if that is nothing."""
@@ -151,9 +163,29 @@ class Attempt:
         """Return the program's environment: the slot's, with its interpreter first on the path, a temporary folder of its own,
         and what the job adds.
         """
-        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._temporary)
+        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder)
         own["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
         return {**os.environ, **own, "FALLOW_INDEX": str(index), **task.variables(), **more}
+
+
+def _make(slot_folder: str) -> str:
+    folder = os.path.join(slot_folder, "work", str(next(_numbers)))
+    os.makedirs(os.path.join(folder, "files"))
+    return folder
+
+
+def _empty(folder: str, files: str) -> bool:
+    """Remove all that is in an attempt's folder; return whether it is as good as a fresh one."""
+    for place, kept in ((files, None), (folder, "files")):
+        if stat.S_IMODE(os.lstat(place).st_mode) & stat.S_IRWXU != stat.S_IRWXU:
+            return False
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                elif entry.name != kept:
+                    remove_tree(entry.path)
+    return os.listdir(folder) == ["files"] and stat.S_ISDIR(os.lstat(files).st_mode) and not os.listdir(files)
 
 
 def remove_tree(folder: str) -> None:

@@ -32,6 +32,11 @@ def adopt() -> None:
             prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
 
 
+def are_ended() -> bool:
+    """Whether nothing can be left of a program that has ended."""
+    return any(_adopted)
+
+
 def children() -> set[int]:
     """Return the processes that this one has started or adopted."""
     if not any(_adopted) or not _has_children():

@@ -1,0 +1,77 @@
+"""Programs and functions in sandboxes, from a client's end: an embedded grid, whose tasks are plain processes unless they ask."""
+
+import os
+
+import pytest
+
+from fallow import TaskOverLimit
+
+pytestmark = pytest.mark.slow
+
+LARGE = 2_000_000
+
+
+@pytest.fixture(params=["confined", pytest.param("bubblewrap", marks=pytest.mark.service("bubblewrap"))])
+def level(request):
+    return request.param
+
+
+def test_programs_get_large_inputs_and_give_outputs_in_every_sandbox(grid, level, tmp_path):
+    content = os.urandom(LARGE)
+    (tmp_path / "large.bin").write_bytes(content)
+    (tmp_path / "diary").write_text("the owner's")
+    script = "cat large.bin large.bin > twice.bin; echo {x} > x.txt; cat " + str(tmp_path / "diary")
+    job = grid.run(
+        ["sh", "-c", script + "; pwd; true"],
+        inputs=[tmp_path / "large.bin"],
+        outputs=["twice.bin", "x.txt"],
+        params={"x": range(3)},
+        sandbox=level,
+    )
+    for number, result in enumerate(job.result(60)):
+        assert result.read("x.txt") == b"%d\n" % number
+        assert result.read("twice.bin") == content * 2
+        assert "the owner's" not in result.stdout
+        assert "diary" in result.stderr
+
+
+def test_functions_run_in_every_sandbox_with_objects_of_put(grid, level):
+    held = grid.put(b"x" * LARGE)
+    assert grid.submit(len, held, sandbox=level).result(60) == LARGE
+    assert grid.map(lambda x: x * 2, [b"y" * LARGE, b"z"], sandbox=level).result(60) == [b"y" * LARGE * 2, b"zz"]
+
+
+@pytest.mark.service("bubblewrap")
+def test_no_network_is_a_matter_of_bubblewrap(grid):
+    def interfaces():
+        import socket
+
+        return [name for _, name in socket.if_nameindex()]
+
+    assert grid.submit(interfaces, network=False).result(60) == ["lo"]
+
+
+def test_a_task_over_its_memory_fails_at_once_however_often_crashes_are_retried(grid, tmp_path):
+    ledger = tmp_path / "ledger"
+
+    def gobble(x):
+        with open(ledger, "a") as file:
+            file.write("x")
+        return len([bytearray(b"x" * 5_000_000) for _ in range(x)])
+
+    job = grid.map(gobble, [4, 600], limits={"memory": "200MB"}, max_retries=3)
+    small, large = job.result(60, return_exceptions=True)
+    assert small == 4
+    assert isinstance(large, TaskOverLimit)
+    assert "went over its limit of 200 MB of memory: it had" in str(large)
+    assert ledger.read_text() == "xx"
+
+
+def test_a_program_over_its_memory_fails_too(grid):
+    import sys
+
+    code = "held = [bytearray(b'x' * 5_000_000) for _ in range(600)]; import time; time.sleep(600)"
+    job = grid.run([sys.executable, "-c", code], limits={"memory": "200MB"}, max_retries=3)
+    (result,) = job.result(60, return_exceptions=True)
+    assert isinstance(result, TaskOverLimit)
+    assert "200 MB" in str(result)
