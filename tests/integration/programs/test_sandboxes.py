@@ -37,7 +37,7 @@ def test_programs_get_large_inputs_and_give_outputs_in_every_sandbox(grid, level
 
 def test_functions_run_in_every_sandbox_with_objects_of_put(grid, level):
     held = grid.put(b"x" * LARGE)
-    assert grid.submit(len, held, sandbox=level).result(60) == LARGE
+    assert grid.options(sandbox=level).submit(len, held).result(60) == LARGE
     assert grid.map(lambda x: x * 2, [b"y" * LARGE, b"z"], sandbox=level).result(60) == [b"y" * LARGE * 2, b"zz"]
 
 
@@ -48,7 +48,7 @@ def test_no_network_is_a_matter_of_bubblewrap(grid):
 
         return [name for _, name in socket.if_nameindex()]
 
-    assert grid.submit(interfaces, network=False).result(60) == ["lo"]
+    assert grid.options(network=False).submit(interfaces).result(60) == ["lo"]
 
 
 def test_a_task_over_its_memory_fails_at_once_however_often_crashes_are_retried(grid, tmp_path):
