@@ -171,15 +171,15 @@ class Job(Generic[T]):
 
         def start() -> None:
             job = reference()
-            if job is not None and not job._fused:
-                job._demand()
+            if job is not None:
+                job._demand(unasked=True)
 
         self._core.engine.post(lambda: self._core.engine.loop.call_later(START_DELAY_S, start))
 
-    def _demand(self) -> None:
-        """Start the job unless it has started."""
+    def _demand(self, *, unasked: bool = False) -> None:
+        """Start the job unless it has started. unasked: nor if another has taken its stages, perhaps just now."""
         with self._lock:
-            if self._started:
+            if self._started or (unasked and self._fused):
                 return
             self._started = True
             if self._fused:

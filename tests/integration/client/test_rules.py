@@ -223,3 +223,33 @@ def test_the_same_blob_again_after_its_job_is_gone(grid):
         assert grid.map(len, [data]).result(60) == [len(data)]
     ref = grid.put(data)
     assert grid.submit(len, ref).result(60) == len(data)
+
+
+class Gate:
+    """A job's lock that lets the engine's thread wait at it."""
+
+    def __init__(self, lock):
+        self.lock = lock
+        self.arrived, self.go = threading.Event(), threading.Event()
+
+    def __enter__(self):
+        if threading.current_thread() is not threading.main_thread():
+            self.arrived.set()
+            self.go.wait(60)
+        return self.lock.__enter__()
+
+    def __exit__(self, *error):
+        return self.lock.__exit__(*error)
+
+
+def test_a_job_whose_stages_are_taken_just_as_it_starts_by_itself_does_not_run_too(monkeypatch):
+    """Or all of its tasks would be executed twice."""
+    monkeypatch.setattr("fallow.client.job.START_DELAY_S", 0.1)
+    with Grid(slots=1) as grid:
+        first = grid.map(abs, range(3))
+        gate = first._lock = Gate(first._lock)
+        assert gate.arrived.wait(60)
+        chained = first.filter(bool)
+        gate.go.set()
+        assert list(chained) == [1, 2]
+        assert [info.spec.function_name for info in grid.jobs()] == ["map(abs).filter(bool)"]
