@@ -91,6 +91,15 @@ def test_the_original_may_win(bench):
     assert {node for node, _, _ in bench.cancels} == {bench.idle}
 
 
+def test_a_second_attempt_holds_its_task_once_the_first_is_lost(bench):
+    measured(bench).beats(4, "a", "b")
+    first, copy = bench.last, bench.grant
+    holds = lambda grant: bench.scheduler.holds(grant.node, grant.lease.id, "j", 5)
+    assert (holds(first), holds(copy)) == (True, False)
+    bench("on_link_closed", bench.slow).beats(10, bench.idle)
+    assert (holds(first), holds(copy)) == (False, True)
+
+
 def test_there_is_one_copy_of_a_task_at_most(bench):
     measured(bench).beats(4, "a", "b")
     assert bench.node("c").grants == []

@@ -14,9 +14,11 @@ import msgspec
 
 from fallow.hub.core.hub import Hub
 from fallow.hub.web.json_programs import ProgramRequest, whole
+from fallow.model.containment import check_containment, minimum_level, parse_containment
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest, JobId, uuid7
 from fallow.model.job import MAX_PRIORITY, JobSpec, Pages
+from fallow.model.levels import Level
 from fallow.model.page import INLINE_BYTES, InputPage
 from fallow.model.program import Program
 from fallow.model.requirements import Requirements, parse_requirements
@@ -55,6 +57,16 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How often a task whose process died is tried again."""
     timeout: float | None = None
     """Seconds that one task may take."""
+    checkpoint_s: float = 30.0
+    """Seconds between checkpoints of a task that are sent, at least."""
+    sandbox: str | None = None
+    """The weakest sandbox that will do: process, confined, bubblewrap or container."""
+    network: bool | None = None
+    """Whether tasks may reach the network."""
+    limits: dict[str, Any] | None = None
+    """Of each task: memory, cpus, processes, disk."""
+    container: str | None = None
+    """Name of the container image that tasks run in."""
     if_exists: Literal["error", "attach", "replace"] = "error"
     """What to do if a job of this name exists."""
 
@@ -72,6 +84,10 @@ def make_spec(request: JobRequest, function: Digest, token: Token, program: Prog
             raise BadRequest(f"{field}: must be 0 to 1000")
     if request.timeout is not None and not 0 < request.timeout < 1e9:
         raise BadRequest("timeout: must be a positive number of seconds")
+    contained = {"sandbox": request.sandbox, "network": request.network, "limits": request.limits}
+    containment = parse_containment(contained, request.container)
+    check_containment(containment)
+    level = minimum_level(contained, containment, has_image=request.container is not None)
     now = time.time()
     return JobSpec(
         id=JobId(request.id or uuid7(int(now * 1000), os.urandom(10))),
@@ -83,20 +99,20 @@ def make_spec(request: JobRequest, function: Digest, token: Token, program: Prog
         name=request.name,
         owner=token.id,
         codec="json",
-        requirements=_requirements(request, program),
+        requirements=_requirements(request, program, level),
+        containment=containment,
         priority=request.priority,
         retries=request.retries,
         max_retries=request.max_retries,
         timeout_s=request.timeout,
+        checkpoint_s=request.checkpoint_s,
         created_at=now,
     )
 
 
-def _requirements(request: JobRequest, program: Program | None) -> Requirements:
-    needs = parse_requirements(request.requires)
-    if program is None:
-        return needs
-    return msgspec.structs.replace(needs, platforms=tuple(sorted(program.executables)))
+def _requirements(request: JobRequest, program: Program | None, level: Level | None) -> Requirements:
+    platforms = () if program is None else tuple(sorted(program.executables))
+    return msgspec.structs.replace(parse_requirements(request.requires), sandbox=level, platforms=platforms)
 
 
 _requests = msgspec.json.Decoder(JobRequest)
