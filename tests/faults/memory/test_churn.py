@@ -38,7 +38,7 @@ def test_nothing_stays_of_a_departed_node(hub):
 
 def test_nothing_stays_of_a_departed_client(hub):
     """Its last events are kept for a while (1,200 bytes), as those of everybody."""
-    growths = growth.per_departed_client(hub, ROUNDS, 100 * SIZE)
+    growths = growth.per_departed_client(hub, ROUNDS, 70 * SIZE)
     assert median(growths) < CONNECTION_BYTES / 3, growths
 
 
