@@ -19,11 +19,11 @@ ADMIN = "flw_admin-for-tests-0123456789"
 JOIN = "flw_join-for-tests-0123456789"
 
 
-def wait_until(is_so, what="it"):
+def wait_until(is_so, what="it", deadline_s=DEADLINE_S):
     """Wait for the condition and return what it returned; fails with the last value seen."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while not (seen := is_so()):
-        assert time.monotonic() < deadline, f"waited {DEADLINE_S:g} s for {what}; last: {seen!r}"
+        assert time.monotonic() < deadline, f"waited {deadline_s:g} s for {what}; last: {seen!r}"
         time.sleep(POLL_S)
     return seen
 
