@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import structlog
-
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import JobSpec, Pages
 from fallow.model.levels import LEVELS, Level, at_least
@@ -25,8 +23,6 @@ from fallow.node.slot_process import SlotProcess
 
 PROOF_S = 20.0
 """How long a task may take to run in a sandbox that works: far more than it needs, even on a busy computer."""
-
-_log = structlog.get_logger("fallow.node")
 
 
 class Prober:
@@ -69,8 +65,7 @@ class Prober:
     async def works(self, level: Level) -> bool:
         """Try a level, unless that was done."""
         if level not in self._found:
-            self._found[level] = obstacle = await self._try(level)
-            _log.debug("sandbox tried", level=level, obstacle=obstacle)
+            self._found[level] = await self._try(level)
         return self._found[level] is None
 
     async def _try(self, level: Level) -> str | None:
