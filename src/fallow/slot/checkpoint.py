@@ -4,6 +4,8 @@ Only folders and regular files count. Links and devices are left out, so that ne
 so are files whose names end in ".tmp", which are being written.
 """
 
+import contextlib
+import itertools
 import os
 import shutil
 import stat
@@ -12,8 +14,12 @@ from typing import IO
 LEFT_OUT = ".tmp"
 MAX_FILES = 10_000
 """Files and folders of one checkpoint: enough for one file per process of a large simulation."""
+MAX_DEPTH = 100
+"""Folders in folders."""
 MAX_BYTES = 1 << 30
 """As `fallow.model.lease.MAX_CHECKPOINT_BYTES`, which the hub holds to; a slot imports nothing of the model."""
+
+_removed = itertools.count()
 
 Look = dict[str, tuple[int, ...]]
 """What lies in the folder, by path: of a file size, times, inode and mode; of a folder, whose path ends in "/", nothing."""
@@ -29,6 +35,8 @@ def look(folder: str) -> Look:
     left, size_bytes = [""], 0
     while left:
         prefix = left.pop()
+        if prefix.count("/") > MAX_DEPTH:
+            raise Unfit(f"it holds folders in folders, over {MAX_DEPTH} deep")
         try:
             with os.scandir(os.path.join(folder, prefix)) as entries:
                 for entry in entries:
@@ -87,7 +95,7 @@ def unpack(path: str, folder: str) -> None:
                     _write(source, place)
                     os.chmod(place, stat.S_IMODE(member.mode) | stat.S_IRUSR | stat.S_IWUSR)
                     os.utime(place, (member.mtime, member.mtime))
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Unfit(f"it is damaged: {error}") from error
 
 
@@ -98,7 +106,13 @@ def _write(source: IO[bytes], place: str) -> None:
 
 def _parts(name: str) -> list[str]:
     parts = name.split("/")
-    if any(part in {"", ".", ".."} for part in parts) or os.path.isabs(name) or "\\" in name or ":" in parts[0]:
+    if (
+        len(parts) > MAX_DEPTH + 1
+        or any(part in {"", ".", ".."} for part in parts)
+        or os.path.isabs(name)
+        or "\\" in name
+        or ":" in parts[0]
+    ):
         raise Unfit(f"it holds {name!r}, which lies outside of it")
     return parts
 
@@ -111,16 +125,20 @@ def _check(count: int, size_bytes: int) -> None:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder, also one that a task made unreadable."""
+    """Take a folder away and remove it, as far as that can be done: not if a task has nested folders by the thousand."""
     from fallow.slot.attempt import remove_tree
 
-    remove_tree(folder)
+    aside = f"{folder}-{next(_removed)}"
+    os.rename(folder, aside)
+    if os.path.islink(aside) or not os.path.isdir(aside):
+        os.unlink(aside)
+    else:
+        with contextlib.suppress(RecursionError):
+            remove_tree(aside)
 
 
 def make_empty(folder: str) -> None:
+    """Make a new folder in the place of whatever is there."""
     if os.path.lexists(folder):
-        if os.path.isdir(folder) and not os.path.islink(folder):
-            remove(folder)
-        else:
-            os.unlink(folder)
+        remove(folder)
     os.makedirs(folder)

@@ -197,15 +197,19 @@ class TaskDesk:
         task = self._task
         if task is None or task.id != (self._run, index):
             with self._lock:
-                self._drop()
-                task = self._task = _Task(self._run, index, self._every_s.get(self._key, 0.0))
-                self._watch_it()
+                task = self._task  # another thread of it may have asked at the same moment
+                if task is None or task.id != (self._run, index):
+                    self._drop()
+                    task = self._task = _Task(self._run, index, self._every_s.get(self._key, 0.0))
+                    self._watch_it()
         return task
 
     def _drop(self) -> None:
         task, self._task = self._task, None
         if task is not None and task.is_saving:
-            remove(self._folder)
+            os.environ.pop(CHECKPOINT, None)
+            with contextlib.suppress(OSError):  # the task has taken it away itself
+                remove(self._folder)
 
     def _make_ready(self, task: _Task) -> None:
         make_empty(self._folder)

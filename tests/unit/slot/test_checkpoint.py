@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -161,3 +162,19 @@ def test_a_folder_is_made_empty_whatever_is_there(folder, tmp_path):
     make_empty(str(folder))
     assert list(folder.iterdir()) == []
     assert (tmp_path / "precious" / "file").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fwalk"), reason="needs folders relative to a handle")
+def test_a_folder_as_deep_as_can_be_is_out_of_the_way_of_the_next_task(folder, tmp_path):
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(1_200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    with pytest.raises(Unfit, match="over 100 deep"):
+        look(str(folder))
+    make_empty(str(folder))
+    assert list(folder.iterdir()) == []
+    subprocess.run(["rm", "-rf", *map(str, tmp_path.iterdir())], check=True)
