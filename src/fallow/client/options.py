@@ -9,10 +9,9 @@ from typing import Any, TypedDict
 import msgspec
 
 from fallow.client.environments import Environment, check_environment
-from fallow.model.containment import Containment, check_containment, parse_limits
+from fallow.model.containment import Containment, minimum_level, parse_containment
 from fallow.model.errors import BadRequest
 from fallow.model.job import MAX_CHECKPOINT_S, MAX_PRIORITY
-from fallow.model.levels import Level, parse_level, strongest
 from fallow.model.requirements import Requirements, parse_requirements
 
 MAX_RETRIES = 1_000_000
@@ -84,9 +83,9 @@ def parse_options(given: Mapping[str, Any]) -> Options:
         raise BadRequest(f'if_exists={if_exists!r} is not "error", "attach" or "replace"')
     requirements = parse_requirements(given.get("requires"), PYTHON)
     name_of_image, image_file = _image(given.get("container"))
-    containment = _containment(given, name_of_image)
+    containment = parse_containment(given, name_of_image)
     has_image = name_of_image is not None or image_file is not None
-    level = _level(given, containment, has_image=has_image)
+    level = minimum_level(given, containment, has_image=has_image)
     if level is not None:
         requirements = msgspec.structs.replace(requirements, sandbox=level)
     if has_image:  # the interpreter is the image's
@@ -125,28 +124,6 @@ def _image(container: object) -> tuple[str | None, Path | None]:
     if not path.is_file():
         raise BadRequest(f"container: there is no file {path}")
     return None, path
-
-
-def _containment(given: Mapping[str, Any], image: str | None) -> Containment:
-    network = given.get("network")
-    if network is not None and not isinstance(network, bool):
-        raise BadRequest(f"network={network!r:.80} is not True or False")
-    containment = Containment(network=network, limits=parse_limits(given.get("limits")), image=image)
-    check_containment(containment)
-    return containment
-
-
-def _level(given: Mapping[str, Any], containment: Containment, *, has_image: bool) -> Level | None:
-    """Return the weakest sandbox that does what is asked for."""
-    sandbox = given.get("sandbox")
-    level = None if sandbox is None else parse_level(sandbox)
-    if has_image:
-        if level not in {None, "container"}:
-            raise BadRequest(f'sandbox={level!r} with a container image: leave it out, or say "container"')
-        return "container"
-    if containment.network is False:  # nothing weaker can keep a task from it
-        return strongest([level or "bubblewrap", "bubblewrap"])
-    return level
 
 
 def _is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest
+from fallow.model.levels import Level, parse_level, strongest
 from fallow.model.requirements import MAX_CORES, MAX_MEMORY_BYTES, MAX_WORD, SHOWN, parse_size
 
 MAX_IMAGE = 500
@@ -65,6 +66,29 @@ def parse_limits(given: Mapping[str, Any] | None) -> Limits:
     limits = Limits(memory, None if cpus is None else float(cpus), processes, disk)
     check_limits(limits)
     return limits
+
+
+def parse_containment(given: Mapping[str, Any], image: str | None) -> Containment:
+    """Read the `network=` and `limits=` of a call; raises BadRequest that names the faulty one. image: its container's name."""
+    network = given.get("network")
+    if network is not None and not isinstance(network, bool):
+        raise BadRequest(f"network={network!r:.80} is not True or False")
+    containment = Containment(network=network, limits=parse_limits(given.get("limits")), image=image)
+    check_containment(containment)
+    return containment
+
+
+def minimum_level(given: Mapping[str, Any], containment: Containment, *, has_image: bool) -> Level | None:
+    """Return the weakest sandbox that does what is asked for."""
+    sandbox = given.get("sandbox")
+    level = None if sandbox is None else parse_level(sandbox)
+    if has_image:
+        if level not in {None, "container"}:
+            raise BadRequest(f'sandbox={level!r} with a container image: leave it out, or say "container"')
+        return "container"
+    if containment.network is False:  # nothing weaker can keep a task from it
+        return strongest([level or "bubblewrap", "bubblewrap"])
+    return level
 
 
 def check_limits(limits: Limits) -> None:

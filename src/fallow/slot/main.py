@@ -41,6 +41,8 @@ from fallow.slot.protocol import (
 from fallow.slot.turn import Turn
 
 READ_BYTES = 1 << 16
+REF_BYTES = 66
+"""What the digest of a file takes in a frame beside the page."""
 
 
 def run(counter_path: str, results_folder: str, inline_bytes: int, control: str) -> None:
@@ -209,7 +211,7 @@ class Slot:
                 pieces, kept = self._encode_one_by_one(batch, stop, kept, encode, is_fold=pipeline.reduces)
         path: str | None = None
         size = pages.size_bytes(pieces)
-        if size + batch.failures_bytes > self._inline_bytes and size:
+        if size + batch.failures_bytes + REF_BYTES * len(batch.files) > self._inline_bytes and size:
             try:
                 path, pieces = self._write_file(pieces), ()
             except OSError as error:

@@ -14,8 +14,8 @@ INLINE_BYTES = 64 * 1024
 """Files up to this size travel inside the result, so that thousands of them are one write at the hub."""
 MAX_INLINE_BYTES = 64 << 20
 """… but no more than so many bytes of them for one task."""
-MAX_OUTPUTS = 10_000
-"""Output files of one task."""
+MAX_OUTPUTS = 9_000
+"""Output files of one task: a page of results names up to 10,000."""
 _WILD = frozenset("*?[")
 _numbers = itertools.count(1)
 

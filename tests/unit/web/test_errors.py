@@ -16,6 +16,9 @@ ROUTES = [
     ("GET", "/api/v1/jobs/x/results"),
     ("GET", "/api/v1/jobs/x/logs"),
     ("GET", "/api/v1/jobs/x/explain"),
+    ("GET", "/api/v1/jobs/x/running"),
+    ("GET", "/api/v1/jobs/x/outputs/0"),
+    ("GET", "/api/v1/jobs/x/outputs/0/x"),
     ("GET", "/api/v1/nodes"),
     ("POST", "/api/v1/blobs"),
     ("GET", "/api/v1/blobs/x"),
@@ -43,7 +46,7 @@ def web(shared_web):
 
 def test_the_list_above_is_complete(web):
     found = {
-        (method, re.sub(r"{\w+}", "x", route.path_format))
+        (method, re.sub(r"{\w+}", "x", route.path_format.replace("{index}", "0")))
         for route in web.app.litestar.routes
         for method in getattr(route, "methods", ())
         if method != "OPTIONS" and route.path.startswith("/api/v1")

@@ -82,3 +82,22 @@ def test_a_blob_that_is_not_there_is_named(web):
     answer = web.post("/api/v1/jobs", json={"program": program, "items": [{}]})
     assert answer.status_code == 404
     assert "there is no blob" in answer.json()["error"]["message"]
+
+
+def test_how_it_is_contained_is_part_of_the_request(web):
+    answer = web.post(
+        "/api/v1/jobs",
+        json={
+            "program": {"command": "calc"},
+            "items": [{}],
+            "network": False,
+            "limits": {"memory": "200MB"},
+        },
+    )
+    assert answer.status_code == 201, answer.text
+    job = answer.json()
+    assert job["requires"] == {"sandbox": "bubblewrap"}
+    assert web.hub.book.specs[job["id"]].containment.limits.memory_bytes == 200_000_000
+    for wrong in ({"sandbox": "steel"}, {"limits": {"colour": 1}}, {"container": "a b"}):
+        refused = web.post("/api/v1/jobs", json={"program": {"command": "calc"}, "items": [{}], **wrong})
+        assert refused.status_code == 400, refused.text

@@ -86,7 +86,7 @@ def _facts(hub: Hub, info: JobInfo) -> list[tuple[str, str]]:
     spec, progress = info.spec, info.progress
     owner = next((token.name for token in hub.tokens() if token.id == spec.owner), f"token {spec.owner}, revoked since")
     needs = {
-        key: format_size(value) if key == "memory" else " ".join(map(str, value)) if key == "tags" else value
+        key: format_size(value) if key == "memory" else " ".join(map(str, value)) if isinstance(value, list) else value
         for key, value in view_requirements(spec.requirements).items()
     }
     facts = [

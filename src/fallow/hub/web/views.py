@@ -204,6 +204,8 @@ def view_requirements(requirements: Requirements) -> dict[str, Any]:
         "arch": requirements.arch,
         "python": requirements.python,
         "tags": list(requirements.tags) or None,
+        "sandbox": requirements.sandbox,
+        "platforms": list(requirements.platforms) or None,
     }
     return {key: value for key, value in wanted.items() if value is not None}
 
