@@ -29,7 +29,7 @@ from fallow.node.node_job import NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
 from fallow.node.page_shelf import PageShelf, ShelvedPage
 from fallow.node.settings import NodeSettings
-from fallow.node.slot_kind import kind_of
+from fallow.node.slot_kind import SlotKind, kind_of
 from fallow.node.slot_result import read_result
 from fallow.node.slots import Batch, Slot, SlotPool
 
@@ -349,8 +349,8 @@ class Dispatcher:
         self.environments.trim(lambda digest: digest in needed)
         self.pool.pythons = {digest: python for digest, python in self.pool.pythons.items() if digest in needed}
 
-    def environment_unusable(self, environment: Digest, reason: str) -> None:
-        for job in [job for job in self._jobs.values() if job.spec.environment == environment]:
+    def kind_unusable(self, kind: SlotKind, reason: str) -> None:
+        for job in [job for job in self._jobs.values() if job.kind == kind]:
             self._lack_environment(job, reason)
 
     def _lack_environment(self, job: NodeJob, reason: str) -> None:

@@ -134,8 +134,8 @@ class PoolOwner(Protocol):
         """No slot can be started, for this reason; None: again they can."""
         ...
 
-    def environment_unusable(self, environment: Digest, reason: str) -> None:
-        """No slot can be started in it."""
+    def kind_unusable(self, kind: SlotKind, reason: str) -> None:
+        """No slot of that environment or image can be started."""
         ...
 
 
@@ -160,7 +160,7 @@ class SlotPool:
         self._numbers = 0
         self.pythons: dict[Digest, str] = {}
         """Interpreters of the environments that are built."""
-        self._unusable: Counter[Digest] = Counter()
+        self._unusable: Counter[SlotKind] = Counter()
         """Slots in a row that could not start in an environment."""
         self._failures = 0
         self._timers: set[asyncio.TimerHandle] = set()
@@ -243,11 +243,11 @@ class SlotPool:
         self._write_pids()
 
     def _start_failed(self, kind: SlotKind, reason: str) -> None:
-        if kind.environment is not None:
-            self._unusable[kind.environment] += 1
-            if self._unusable[kind.environment] >= FAILED_STARTS:
-                del self._unusable[kind.environment]
-                self._owner.environment_unusable(kind.environment, f"no slot can start in it: {reason}")
+        if kind.environment is not None or kind.containment.image is not None:
+            self._unusable[kind] += 1
+            if self._unusable[kind] >= FAILED_STARTS:
+                del self._unusable[kind]
+                self._owner.kind_unusable(kind, f"no slot can start in it: {reason}")
                 kind = SlotKind(sandbox=self.default)
         self._failures += 1
         if self._failures >= FAILED_STARTS:
@@ -291,7 +291,7 @@ class SlotPool:
             self._owner.slots_unavailable(None)
         self._failures = 0
         if process.kind.environment is not None:
-            self._unusable.pop(process.kind.environment, None)
+            self._unusable.pop(process.kind, None)
         self._owner.slot_ready()
 
     def slot_done(self, process: SlotProcess, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None:
