@@ -186,3 +186,11 @@ def test_parameters_may_come_from_an_iterator_that_never_ends(grid):
     found = [next_.stdout for next_, _ in zip(job, range(5), strict=False)]
     assert found == [f"{x}\n" for x in range(5)]
     job.cancel()
+
+
+def test_many_small_files_travel_as_one(grid):
+    script = "for i in $(seq 500); do printf %0500d $i > $i.txt; done"
+    (found,) = grid.run(script, shell=True, outputs=["*.txt"])
+    assert len(found.outputs) == 500
+    assert found.read("77.txt").decode().strip("0") == "77"
+    assert found._files == ()  # no blob but the page itself
