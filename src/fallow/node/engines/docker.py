@@ -117,7 +117,7 @@ class DockerEngine:
             ],
             network_mode=None if order.network else "none",
             read_only=True,
-            tmpfs={"/tmp": f"rw,nosuid,nodev,mode=1777,size={TMP_BYTES}"},  # noqa: S108 - it is the container's own
+            tmpfs={"/tmp": f"rw,nosuid,nodev,mode=1777,size={min(TMP_BYTES, limits.disk_bytes or TMP_BYTES)}"},  # noqa: S108 - it is the container's own
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             userns_mode="keep-id" if self._is_rootless and self._is_podman else None,
