@@ -1,7 +1,7 @@
 """The folder of one attempt: made fresh, filled with input files, emptied at the end whatever the program did there.
 
-    work/<number>           its $TMPDIR; it may be one that an earlier attempt has left, emptied
-    work/<number>/files     the program's working folder
+    work/<number>/files     the program's working folder; it may be one that an earlier attempt has left, emptied
+    work/<number>/tmp       its $TMPDIR
     work/<number>/stdout    what it wrote; also stdin and stderr
 
 Large inputs are links to the node's cache, whose files are read-only: they are never copied for a task. An executable needs
@@ -27,6 +27,7 @@ _copies: dict[str, tuple[str, tuple[int, ...]]] = {}
 """Executables in this slot, by digest: path, and how it looked."""
 
 
+FOLDERS = ("files", "tmp")
 _spare: dict[str, str] = {}
 """A folder that is empty again, by slot's folder. On a busy disk removing one takes longer than most of the rest."""
 
@@ -52,6 +53,7 @@ class Attempt:
         self._slot_folder = slot_folder
         self._folder = _spare.pop(slot_folder, "") or _make(slot_folder)
         self.files = os.path.join(self._folder, "files")
+        self._temporary = os.path.join(self._folder, "tmp")
         self._stdin = os.path.join(self._folder, "stdin")
         self.stdout = os.path.join(self._folder, "stdout")
         self.stderr = os.path.join(self._folder, "stderr")
@@ -64,7 +66,7 @@ class Attempt:
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
-            if strays.are_ended() and _empty(self._folder, self.files):
+            if strays.are_ended() and _empty(self._folder):
                 _spare[self._slot_folder] = self._folder
                 return
         remove_tree(self._folder)
@@ -163,29 +165,39 @@ class Attempt:
         """Return the program's environment: the slot's, with its interpreter first on the path, a temporary folder of its own,
         and what the job adds.
         """
-        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder)
+        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._temporary)
         own["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
         return {**os.environ, **own, "FALLOW_INDEX": str(index), **task.variables(), **more}
 
 
 def _make(slot_folder: str) -> str:
     folder = os.path.join(slot_folder, "work", str(next(_numbers)))
-    os.makedirs(os.path.join(folder, "files"))
+    for name in FOLDERS:
+        os.makedirs(os.path.join(folder, name))
     return folder
 
 
-def _empty(folder: str, files: str) -> bool:
+def _empty(folder: str) -> bool:
     """Remove all that is in an attempt's folder; return whether it is as good as a fresh one."""
-    for place, kept in ((files, None), (folder, "files")):
-        if stat.S_IMODE(os.lstat(place).st_mode) & stat.S_IRWXU != stat.S_IRWXU:
-            return False
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)
-                elif entry.name != kept:
-                    remove_tree(entry.path)
-    return os.listdir(folder) == ["files"] and stat.S_ISDIR(os.lstat(files).st_mode) and not os.listdir(files)
+    for name in FOLDERS:
+        _remove_in(os.path.join(folder, name), ())
+    _remove_in(folder, FOLDERS)
+    places = [folder, *(os.path.join(folder, name) for name in FOLDERS)]
+    return all(_is_usable(place) for place in places) and sorted(os.listdir(folder)) == list(FOLDERS)
+
+
+def _remove_in(place: str, kept: tuple[str, ...]) -> None:
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+            elif entry.name not in kept:
+                remove_tree(entry.path)
+
+
+def _is_usable(place: str) -> bool:
+    mode = os.lstat(place).st_mode
+    return stat.S_ISDIR(mode) and mode & stat.S_IRWXU == stat.S_IRWXU
 
 
 def remove_tree(folder: str) -> None:

@@ -43,6 +43,11 @@ class OutputFiles:
             raise BadFile(f"{len(found)} output files are over the limit of {MAX_OUTPUTS}; pack them in an archive")
         return {name: self.kept(path, name) for name, path in sorted(found.items())}
 
+    def stream(self, path: str) -> dict[str, Any]:
+        """Return how the result tells of what was written to a stream; of nothing, if the program has taken its file away."""
+        is_there = os.path.isfile(path) and not os.path.islink(path)
+        return self.kept(path) if is_there else {"size": 0, "text": ""}
+
     def kept(self, path: str, name: str | None = None) -> dict[str, Any]:
         """Return how the result tells of a file; the file itself is moved away if it is large."""
         facts = os.stat(path)

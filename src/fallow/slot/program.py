@@ -73,7 +73,7 @@ class Runner:
             value: dict[str, Any] = {"exit_code": code, "seconds": round(seconds, 6), **usage}
             value["node"] = os.environ.get("FALLOW_NODE", "")
             value["parameters"] = parameters
-            value["stdout"], value["stderr"] = files.kept(place.stdout), files.kept(place.stderr)
+            value["stdout"], value["stderr"] = files.stream(place.stdout), files.stream(place.stderr)
             try:
                 value["outputs"] = files.collect(names)
             except attempt.BadFile as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fallow import Grid
 from fallow.client.programs import ProgramResult
 
 pytestmark = pytest.mark.slow
@@ -194,3 +195,20 @@ def test_many_small_files_travel_as_one(grid):
     assert len(found.outputs) == 500
     assert found.read("77.txt").decode().strip("0") == "77"
     assert found._files == ()  # no blob but the page itself
+
+
+@pytest.mark.parametrize(
+    "mess",
+    [
+        "rm -rf $TMPDIR/* $TMPDIR; rm ../stdout ../stderr",
+        "rm ../stdout; mkfifo ../stdout; ln -sf /etc/passwd ../stderr",
+        "cd ..; mv files gone; ln -s gone files; touch gone/x",
+        "chmod 0 ../tmp .; touch ../own; mkdir -p ../../other",
+        "rm -rf ../../*",
+    ],
+)
+def test_no_mess_of_one_task_is_left_to_the_next(mess):
+    with Grid(slots=1, progress=False) as grid:
+        command = ["sh", "-c", "if test {x} = 0; then " + mess + "; fi; ls -A; ls -A $TMPDIR; echo end"]
+        results = grid.run(command, params={"x": [0, 1, 2]}).result(60, return_exceptions=True)
+        assert [each.stdout for each in results[1:]] == ["end\n"] * 2, results
