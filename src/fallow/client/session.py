@@ -43,10 +43,13 @@ from fallow.model.errors import BY_CODE, Closed, Denied, FallowError, HubFull, U
 from fallow.model.ids import Digest, JobId, SessionId
 from fallow.model.job import JobInfo, JobProgress, JobSpec
 from fallow.model.page import InputPage, StoredPage
+from fallow.model.ranges import RangeSet
 
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 10.0
 """Waits between attempts to reach the hub again double from the first to the most, with jitter."""
+CANCELLED_RANGES = 20_000
+"""Ranges of tasks that one message may cancel: under 400 KB."""
 GOODBYE_S = 2.0
 """How long leaving waits for the goodbye to be sent."""
 
@@ -262,8 +265,13 @@ class ClientSession:
         feed.sealed = size
         self._send(Seal(feed.spec.id, size))
 
-    def cancel(self, job: JobId, start: int = 0, stop: int | None = None) -> None:
-        self._send_surely(CancelTasks(job, start, stop))
+    def cancel(self, job: JobId) -> None:
+        self._send_surely(CancelTasks(job))
+
+    def cancel_tasks(self, job: JobId, ranges: RangeSet) -> None:
+        flat = ranges.flat()
+        for at in range(0, len(flat), 2 * CANCELLED_RANGES):
+            self._send_surely(CancelTasks(job, tuple(flat[at : at + 2 * CANCELLED_RANGES])))
 
     def release(self, job: JobId, *, delete: bool = False) -> None:
         """Nobody here holds the job any more."""

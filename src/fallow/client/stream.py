@@ -52,6 +52,7 @@ class Stream:
         self._options = core.fit(options, [(kind, function)])
         self._lock = threading.Lock()
         self._calls: list[Call] = []
+        self._cancelled: list[int] = []
         self._futures: dict[int, Future[Any]] = {}
         self._count = 0
         self._sent = 0
@@ -117,14 +118,23 @@ class Stream:
         return f"a call of {self._name} can't be pickled: {error}. {UNPICKLED}"
 
     def cancel_task(self, index: int) -> None:
-        """Stop one task, running or not."""
+        """Stop one task, running or not. What is cancelled at a time goes to the hub together."""
         self._futures.pop(index, None)
-        self._core.engine.post(self._cancel_task, index)
+        with self._lock:
+            self._cancelled.append(index)
+            if len(self._cancelled) > 1:
+                return
+        self._core.engine.post(self._cancel_tasks)
 
     # --- the engine's thread ---
 
-    def _cancel_task(self, index: int) -> None:
-        self._core.session.cancel(self.job, index, index + 1)
+    def _cancel_tasks(self) -> None:
+        with self._lock:
+            cancelled = RangeSet((index, index + 1) for index in sorted(self._cancelled))
+            self._cancelled = [
+                index for index in self._cancelled if index >= self._sent
+            ]  # `_flush` comes back to these
+        self._core.session.cancel_tasks(self.job, RangeSet(cancelled.within(0, self._sent)))
         self._release_if_over()
 
     def _flush(self) -> None:
@@ -146,6 +156,8 @@ class Stream:
         if at < len(calls):  # a page became a blob: the rest follows once that is kept
             with self._lock:
                 self._calls[:0] = calls[at:]
+        if self._cancelled:
+            self._cancel_tasks()
         self._put_off_idle()
         if self._count >= MAX_TASKS:
             self.seal()

@@ -122,11 +122,10 @@ class Unwatch(msgspec.Struct, frozen=True, array_like=True, tag="uw"):
 
 
 class CancelTasks(msgspec.Struct, frozen=True, array_like=True, tag="ct"):
-    """Cancel these tasks, running ones too; `stop=None` cancels the whole job."""
+    """Cancel these tasks, running ones too; None cancels the whole job. ranges: flat."""
 
     job: JobId
-    start: int = 0
-    stop: int | None = None
+    ranges: tuple[int, ...] | None = None
 
 
 class ReleaseJob(msgspec.Struct, frozen=True, array_like=True, tag="rj"):

@@ -38,7 +38,7 @@ class LeaseQueue:
 
     def __iter__(self) -> Iterator[QueuedLease]:
         """Yield leases that have unstarted tasks, most urgent first."""
-        return iter([each for each in self._ordered if each.pending])
+        return (each for each in self._ordered.copy() if each.pending)
 
     def get(self, lease: LeaseId) -> QueuedLease | None:
         return self._leases.get(lease)
@@ -101,9 +101,10 @@ class LeaseQueue:
 
     def cancel(self, job: JobId, ranges: Iterable[Range] | None = None) -> None:
         """Forget tasks of the job, running ones too; all of them if `ranges` is None."""
-        parts = None if ranges is None else list(ranges)
+        parts = None if ranges is None else RangeSet(ranges)
         for queued in self.of_job(job):
-            for start, stop in [(queued.lease.start, queued.lease.stop)] if parts is None else parts:
+            whole = (queued.lease.start, queued.lease.stop)
+            for start, stop in [whole] if parts is None else parts.within(*whole):
                 queued.pending.discard(start, stop)
                 queued.running.discard(start, stop)
             self._end_if_empty(queued)

@@ -34,7 +34,7 @@ class Books:
     """Jobs, nodes, leases, classes, and what the event at hand brings about."""
 
     __slots__ = (
-        "_arrivals", "_last_arrival", "classes", "effects", "epoch", "jobs", "lease_count", "leases",
+        "_arrivals", "_last_arrival", "cancels", "classes", "effects", "epoch", "jobs", "lease_count", "leases",
         "nodes", "now",
         "priorities", "settings", "tick_gap_s", "tick_mono", "timers", "unix_offset_s", "vacated", "woken",
     )  # fmt: skip
@@ -45,6 +45,8 @@ class Books:
         self.unix_offset_s = unix_offset_s
         self.now = 0.0
         self.effects: Effects = []
+        self.cancels: dict[tuple[NodeId, JobId], list[int]] = {}
+        """Tasks, as flat ranges, that nodes are yet to be told to stop."""
         self.jobs: dict[JobId, JobState] = {}
         self.nodes: dict[NodeId, NodeState] = {}
         self.leases: dict[LeaseId, LeaseState] = {}
@@ -165,6 +167,8 @@ class Books:
         job: what would be granted: leases of lower priority do not count, and near its end nodes fetch no further ahead
         than what is pending would last all of them. While a lease's tasks are of unknown length, or it is to measure them: no.
         """
+        if len(node.leases) >= self.settings.leases_ahead + 2 * node.info.slots:
+            return False
         left_s, low_s, priority = 0.0, self.settings.low_water_s, None
         if job is not None:
             priority, mean = job.priority, job.times.mean
@@ -310,8 +314,14 @@ class Books:
             lease.node.reserve()
 
     def cancel_at(self, lease: LeaseState, ranges: list[Range]) -> None:
-        """Tell the lease's node to stop tasks of it."""
-        self.effects.append(CancelWork(lease.node.id, lease.job.id, tuple(chain.from_iterable(ranges))))
+        """Tell the lease's node, at the end of this event, to stop tasks of it."""
+        self.cancels.setdefault((lease.node.id, lease.job.id), []).extend(chain.from_iterable(ranges))
+
+    def tell_cancels(self) -> None:
+        """Of each job, a node is told once in an event, however many of its leases that takes tasks from."""
+        for (node, job), flat in self.cancels.items():
+            self.effects.append(CancelWork(node, job, tuple(flat)))
+        self.cancels.clear()
 
     # --- estimates ------------------------------------------------------------------------------
 

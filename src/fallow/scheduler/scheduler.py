@@ -73,6 +73,8 @@ class Scheduler:
         if books.vacated:
             nodes = (*nodes, *books.vacated.values())
             books.vacated = {}
+        if books.cancels:
+            books.tell_cancels()
         distribute(books, *nodes)
         effects, books.effects = books.effects, []
         return effects

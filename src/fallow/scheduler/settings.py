@@ -56,6 +56,8 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often idle nodes look again for work to take over, while there is any."""
     scan: int = 64
     """Candidates looked at per decision, so that no event's cost grows with the fleet."""
+    leases_ahead: int = 64
+    """Leases for later that a node holds, per slot at most two more: pieces between cancelled or finished tasks are each a lease."""
     grants_per_event: int = 512
     """Leases granted per event; the rest follow at once, after other events had their turn."""
     arrival_runs: int = 1024

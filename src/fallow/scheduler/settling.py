@@ -85,8 +85,7 @@ def _settle_mixed(
     if len(final) != len(page.failures) or job.troubles:
         final = [_with_attempts(job, failure) for failure in final]
         page = replace(page, failures=tuple(final))
-    for part in counts.ranges():
-        settle(books, job, lease, *part)
+    settle(books, job, lease, list(counts.ranges()))
     job.note_failures(final, books.settings.kept_failures)
     failures += final
     return StoredPage(page, tuple(counts.flat()))
@@ -119,43 +118,47 @@ def _with_attempts(job: JobState, failure: Failure) -> Failure:
     return failure if trouble is None else replace(failure, attempts=trouble.attempts + 1)
 
 
-def settle(books: Books, job: JobState, winner: LeaseState | None, start: int, stop: int) -> None:
+def settle(books: Books, job: JobState, winner: LeaseState | None, ranges: Sequence[Range]) -> None:
     """Mark unsettled tasks as settled and take them from everyone else who has them.
 
-    winner: the lease that brought the result; the caller looks at what is left of it.
+    ranges: ascending. winner: the lease that brought the result; the caller looks at what is left of it.
     """
-    job.settled.add(start, stop)
-    job.forget_troubles(start, stop)
-    left = stop - start
+    left = 0
+    for start, stop in ranges:
+        job.settled.add(start, stop)
+        job.forget_troubles(start, stop)
+        left += stop - start
     if winner is not None:
-        removed = winner.unfinished.discard(start, stop)
+        removed = [part for start, stop in ranges for part in winner.unfinished.discard(start, stop)]
         rivals = winner.copies
         if winner.original is None:
             left -= sum(b - a for a, b in removed)
         else:
             rivals = [winner.original, *(each for each in winner.original.copies if each is not winner)]
         for rival in rivals[:]:
-            left -= _take_from(books, rival, start, stop)
+            left -= _take_from(books, rival, ranges)
     if left:
-        pending = job.take_pending(start, stop)
+        pending = [part for start, stop in ranges for part in job.take_pending(start, stop)]
         if pending:
             left -= sum(b - a for a, b in pending)
             job.work_class.requeue(job)
     if left:
+        wanted = RangeSet(ranges)
         # what was taken from a node that was late has been granted again lately: the newest lease is the likeliest
         for lease in [each for each in reversed(job.leases.values()) if each is not winner and each.original is None]:
-            found = _take_from(books, lease, start, stop)
+            parts = wanted.within(lease.unfinished.first, lease.unfinished.end) if lease.unfinished else []
+            found = _take_from(books, lease, parts)
             if found:
                 for copy in lease.copies[:]:
-                    _take_from(books, copy, start, stop)
+                    _take_from(books, copy, parts)
                 left -= found
                 if not left:
                     break
 
 
-def _take_from(books: Books, lease: LeaseState, start: int, stop: int) -> int:
+def _take_from(books: Books, lease: LeaseState, ranges: Iterable[Range]) -> int:
     """Take settled tasks from a lease, tell its node to stop them, and return how many were counted as out by it."""
-    removed = lease.unfinished.discard(start, stop)
+    removed = [part for start, stop in ranges for part in lease.unfinished.discard(start, stop)]
     if not removed:
         return 0
     books.cancel_at(lease, removed)
@@ -192,19 +195,23 @@ def give_back(books: Books, lease: LeaseState, ranges: Iterable[Range]) -> int:
 
 
 def fail_tasks(books: Books, job: JobState, lease: LeaseState | None, failures: Sequence[Failure]) -> None:
-    """Settle unsettled tasks with failures that the hub makes up: in pages without data, ascending by index."""
+    """Settle unsettled tasks with failures that the hub makes up: in pages without data, ascending by index.
+
+    They are settled and published some thousands at a time, which fits into a message however many pages it takes.
+    """
     ordered = sorted(failures, key=lambda each: each.index)
     size = books.settings.failures_per_page
-    breaks = [at for at in range(1, len(ordered)) if ordered[at].index != ordered[at - 1].index + 1]
-    edges = sorted({0, *breaks, *range(0, len(ordered), size), len(ordered)})
-    stored = []
-    for low, high in pairwise(edges):
-        chunk = [_with_attempts(job, each) if each.kind != "input" else each for each in ordered[low:high]]
-        start, stop = chunk[0].index, chunk[-1].index + 1
-        settle(books, job, lease, start, stop)
-        job.note_failures(chunk, books.settings.kept_failures)
-        stored.append(StoredPage(ResultPage(start, stop, kept=(), failures=tuple(chunk)), (start, stop)))
-    publish(books, job, stored, ordered, NOBODY)
+    for at in range(0, len(ordered), size):
+        some = ordered[at : at + size]
+        breaks = [at for at in range(1, len(some)) if some[at].index != some[at - 1].index + 1]
+        stored = []
+        for low, high in pairwise([0, *breaks, len(some)]):
+            chunk = [_with_attempts(job, each) if each.kind != "input" else each for each in some[low:high]]
+            start, stop = chunk[0].index, chunk[-1].index + 1
+            job.note_failures(chunk, books.settings.kept_failures)
+            stored.append(StoredPage(ResultPage(start, stop, kept=(), failures=tuple(chunk)), (start, stop)))
+        settle(books, job, lease, [(each.page.start, each.page.stop) for each in stored])
+        publish(books, job, stored, some, NOBODY)
 
 
 def publish(books: Books, job: JobState, stored: list[StoredPage], failures: list[Failure], node: NodeId) -> None:

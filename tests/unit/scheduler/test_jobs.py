@@ -2,7 +2,7 @@
 
 import pytest
 
-from fallow.model.changes import DeleteJob, EndJob, SaveSettled, SealJob
+from fallow.model.changes import AddResults, DeleteJob, EndJob, SaveSettled, SealJob
 from fallow.model.errors import JobNotFound
 from fallow.model.events import JobCreated, JobDeleted, JobEnded, LeaseGranted, TasksSettled
 from fallow.scheduler.effects import TellProgress, TellResults
@@ -152,3 +152,31 @@ def test_views(bench):
     (view,) = bench.scheduler.nodes()
     assert (view.connected, view.accepting, view.finished_tasks, view.jobs) == (True, True, 1, ("j",))
     assert view.running_tasks <= 2 <= view.leased_tasks
+
+
+def in_pieces(bench, tasks):
+    """A job of which every other task was cancelled."""
+    bench.job("j", tasks)("on_tasks_cancelled", "j", [(index, index + 1) for index in range(1, tasks, 2)])
+
+
+def test_many_cancelled_tasks_are_few_changes_and_messages_however_they_lie(bench):
+    in_pieces(bench, 10_000)
+    assert len(bench.failures) == 5_000
+    assert len(bench.changes(AddResults)) == len(bench.of(TellResults)) == 2, "4,096 at a time: each fits a message"
+
+
+def test_a_node_holds_a_bounded_number_of_pieces_and_is_told_once_of_all_that_are_cancelled(bench):
+    in_pieces(bench, 600)
+    grants, most = bench.node().grants, 0
+    while grants and most < 66:
+        bench.done(grants.pop(0), elapsed_s=0.0001)
+        grants += bench.grants
+        most = max(most, len(bench.held_by("a")))
+    for _ in range(50):
+        bench.done(grants.pop(0), elapsed_s=0.0001)
+        grants += bench.grants
+        most = max(most, len(bench.held_by("a")))
+    assert most == 66, "64, and two for its slot"
+    bench("on_tasks_cancelled", "j", [(0, 600)])
+    assert bench.ends == [("j", "done")]
+    assert len(bench.cancels) == 1

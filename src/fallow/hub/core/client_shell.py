@@ -255,10 +255,14 @@ class ClientShell:
 
     def _cancel_tasks(self, frame: CancelTasks) -> None:
         self._hub.book.spec_owned_by(frame.job, self.owner)
-        if frame.stop is None:
+        if frame.ranges is None:
             self._hub.desk.cancel(frame.job)
-        else:
-            self._hub.desk.cancel_tasks(frame.job, RangeSet([(frame.start, frame.stop)]))
+            return
+        try:
+            ranges = RangeSet.from_flat(frame.ranges)
+        except ValueError as error:
+            raise BadRequest("ranges of tasks come as pairs of numbers") from error
+        self._hub.desk.cancel_tasks(frame.job, ranges)
 
     def _release_job(self, frame: ReleaseJob) -> None:
         spec = self._hub.book.spec_owned_by(frame.job, self.owner)
