@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-SECRET = re.compile(r"FALLOW_.*TOKEN", re.IGNORECASE)
+SECRET = re.compile(r"FALLOW_(.*TOKEN|CONFIG$)", re.IGNORECASE)
 """Variables that hold tokens, or tell where one is. Tasks must never see them, not even in /proc/PID/environ, where a
 variable stays that a process merely removes once it runs."""
 PUBLIC = re.compile(r"PATH|LANG|LANGUAGE|LC_\w+|TZ|PYTHONHASHSEED|PYTHONUTF8|FALLOW_NODE|\w+_NUM_THREADS")

@@ -6,7 +6,15 @@ from fallow.node import environment
 
 
 @pytest.mark.parametrize(
-    "name", ["FALLOW_TOKEN", "FALLOW_ADMIN_TOKEN", "FALLOW_JOIN_TOKEN", "FALLOW_TOKEN_FILE", "FALLOW_OTHER_TOKENS"]
+    "name",
+    [
+        "FALLOW_CONFIG",
+        "FALLOW_TOKEN",
+        "FALLOW_ADMIN_TOKEN",
+        "FALLOW_JOIN_TOKEN",
+        "FALLOW_TOKEN_FILE",
+        "FALLOW_OTHER_TOKENS",
+    ],
 )
 def test_tokens_are_left_out(name):
     base = {name: "secret", "FALLOW_HUB": "http://hub", "HF_TOKEN": "the owner's own"}
