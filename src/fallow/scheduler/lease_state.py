@@ -20,7 +20,7 @@ class LeaseState:
 
     __slots__ = (
         "copies", "granted_mono", "id", "is_careful", "is_probe",
-        "is_recorded", "job", "moved_mono", "node", "original",
+        "is_recorded", "job", "missed_mono", "moved_mono", "node", "original",
         "recall_until", "reserved", "running", "unfinished",
     )  # fmt: skip
 
@@ -35,6 +35,8 @@ class LeaseState:
         self.granted_mono = now
         self.moved_mono = now
         """When the lease was granted or last brought a result: its running tasks are no younger."""
+        self.missed_mono: float | None = None
+        """When a heartbeat first did not list the lease, if the last one did not either."""
         self.running: dict[int, float] = {}
         """Start times of tasks that the last heartbeat said are running."""
         self.original: LeaseState | None = None

@@ -94,8 +94,12 @@ def heard(books: Books, node: NodeState, running: Sequence[RunningTask], listed:
     if not isinstance(node.presence, Ready):
         return
     names = set(listed)
-    for lease in [each for each in node.leases.values() if each.id not in names]:
-        if books.now - lease.granted_mono > books.settings.reclaim_after_s:
+    for lease in list(node.leases.values()):
+        if lease.id in names:
+            lease.missed_mono = None
+        elif lease.missed_mono is None:  # the heartbeat may have been sent before the lease came, and waited here since
+            lease.missed_mono = books.now
+        elif books.now - lease.missed_mono > books.settings.reclaim_after_s:
             reclaim(books, lease)
 
 

@@ -31,7 +31,7 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
     hold_s: float = 10.0
     """After a restart, how long recorded leases wait for their nodes."""
     reclaim_after_s: float = 3.0
-    """A lease older than this that its node's heartbeat doesn't list was never received."""
+    """A lease that a heartbeat did not list, nor any other that came for this long, was never received."""
     suspect_after_s: float = 1.0
     """Without a heartbeat to tell, tasks of a lease held longer than this are taken to have been running."""
     losses_before_alone: int = 3

@@ -99,10 +99,22 @@ def test_a_lease_that_the_node_never_received_is_reclaimed(bench):
     bench.node().job("j", 1)
     bench.now += 1
     assert bench.beat("a", leases=[]).grants == [], "it may be on its way"
-    bench.now += 3
+    bench.now += 4
     bench.beat("a", leases=[])
     assert bench.granted == [("a", 0, 1)]
     assert bench.scheduler._books.jobs["j"].troubles == {}, "nobody is to blame"
+
+
+def test_heartbeats_that_waited_in_a_busy_hub_take_no_lease_away(bench):
+    bench.node().job("j", 1)
+    bench.now += 8  # the hub was busy: these were sent before the lease arrived
+    for _ in range(2):
+        assert bench.beat("a", leases=[]).grants == []
+    bench.now += 5
+    assert bench.beat("a").grants == []
+    bench.now += 5
+    assert bench.beat("a", leases=[]).grants == []
+    assert len(bench.held_by("a")) == 1
 
 
 def test_beats_of_unknown_nodes_and_about_unknown_leases_have_no_effect(bench):

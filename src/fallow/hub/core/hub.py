@@ -61,8 +61,15 @@ from fallow.state.state import EndedJob, Recovered, State
 PROGRESS_S = 0.2
 """How often watchers hear of progress while a job runs."""
 RECOVERY_RETRY_S = 1.0
+REOPENING_FIRST_S = 0.1
+REOPENING_MOST_S = 10.0
+"""Waits before the state is opened again double from the first to the most, while it is refused soon after the last time."""
+REOPENING_CALM_S = 60.0
+"""After this long without a refusal, the next one is the first again, and is not waited for."""
 PARTIALS_S = 24 * 3600.0
 """Uploads that broke off, and files that nobody came to adopt, are kept so long for whoever sent them."""
+STALL_S = 1.0
+"""A timer that fires later than this says that the hub was busy: heartbeats wait in its sockets."""
 HOUSEKEEPING_S = 60.0
 """How often retention is checked."""
 RUNNING_SHOWN = 1_000
@@ -106,9 +113,13 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         """When `_timer` fires: a loop may answer a time that is past with a handle that does not say."""
+        self._hears_first = False
+        """Whether the timer fired late: the hub was busy, and hears what came meanwhile before it calls a node lost."""
         self._ending: dict[JobId, SaveSettled] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_recovering = False
+        self._reopened_mono = -math.inf
+        self._reopening_s = 0.0
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -236,6 +247,11 @@ class Hub:
         self.spawn(self._recover_from(error))
 
     async def _recover_from(self, error: BaseException) -> None:
+        if self.now() - self._reopened_mono < REOPENING_CALM_S:  # whoever reconnects sends again what found no room
+            self._reopening_s = min(max(REOPENING_FIRST_S, 2 * self._reopening_s), REOPENING_MOST_S)
+            await asyncio.sleep(self._reopening_s)
+        else:
+            self._reopening_s = 0.0
         while True:
             _log.error("the state could not be written; opening it again", error=repr(error))
             self.sessions.close()
@@ -254,6 +270,7 @@ class Hub:
                 await asyncio.sleep(RECOVERY_RETRY_S)
             else:
                 self._is_recovering = False
+                self._reopened_mono = self.now()
                 return
 
     async def _housekeeping(self) -> None:
@@ -511,7 +528,7 @@ class Hub:
     def _schedule_timer(self) -> None:
         deadline = self.scheduler.next_deadline()
         timer = self._timer
-        if deadline is None:
+        if deadline is None or self._hears_first:
             return
         if timer is not None:
             if self._timer_at <= deadline:
@@ -522,4 +539,9 @@ class Hub:
 
     def _on_time(self) -> None:
         self._timer = None
+        self._hears_first = not self._hears_first and self.now() - self._timer_at > STALL_S
+        if self._hears_first:
+            self._timer_at = self.now() + STALL_S
+            self._timer = self._loop.call_at(self._timer_at, self._on_time)
+            return
         self.carry_out(self.scheduler.on_time(self.now()))
