@@ -1,6 +1,7 @@
 """What a job's page shows, worked out from the hub: how far it is, what it waits for, what failed, what was printed."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -73,7 +74,7 @@ async def look_at(hub: Hub, ref: str, token: Token, meter: Meter) -> JobPage | N
         row=job_row(info, rate, time.time()),
         facts=_facts(hub, info),
         reasons=reasons,
-        running=[_running_row(task) for task in hub.running(job) if task.says_something][:SHOWN_RUNNING],
+        running=[_running_row(task) for task in _telling(hub.running(job))][:SHOWN_RUNNING],
         failures=failures,
         unshown=info.progress.failed - len(failures),
         outputs=outputs,
@@ -106,6 +107,13 @@ def _facts(hub: Hub, info: JobInfo) -> list[tuple[str, str]]:
 
 def _when(unix_s: float) -> str:
     return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _telling(tasks: Sequence[RunningView]) -> list[RunningView]:
+    """Return the tasks that say how far they are; of two attempts of one, that which is further."""
+    telling = sorted((task for task in tasks if task.says_something), key=lambda task: task.fraction or 0.0)
+    furthest = {task.index: task for task in telling}
+    return [furthest[index] for index in sorted(furthest)]
 
 
 def _running_row(task: RunningView) -> RunningRow:
