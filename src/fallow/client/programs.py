@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import blake3
 import msgspec
 
-from fallow.model.errors import BadRequest, NotFound
+from fallow.model.errors import BadRequest, FallowError, NotFound
 from fallow.model.ids import Digest
 from fallow.model.page import ResultPage
 from fallow.model.program import (
@@ -23,6 +23,7 @@ from fallow.model.program import (
     check_program,
     split_command,
 )
+from fallow.slot.attempt import BadFile, inside
 
 if TYPE_CHECKING:
     from fallow.client.core import GridCore
@@ -235,7 +236,10 @@ class ProgramResult:
         entry = self._entry(name)
         if self._folder is None:
             self._folder = tempfile.mkdtemp(dir=self._core.temporary_folder())
-        place = Path(self._folder, name)
+        try:
+            place = Path(self._folder, inside(name))
+        except BadFile as error:  # a node that lies
+            raise FallowError(f"task {self.index}: {error}") from None
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             data = inline_bytes(entry)
