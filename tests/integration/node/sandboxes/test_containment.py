@@ -168,18 +168,19 @@ def alive(marker):
 
 async def test_nothing_that_it_starts_outlives_its_slot(contained, hostile):
     """However the slot ends: replaced, crashed, over its time, stopped with the agent."""
+    mine = f"daemon-{os.getpid()}"  # the same test may run beside this one, of another kind of sandbox
     async with contained.node():
-        await contained.run(hostile.outlive, "daemon-of-a-warm-slot", 0.05)
-        assert alive("daemon-of-a-warm-slot")
-        died = await contained.run(hostile.outlive_and_die, "daemon-of-a-crash", 0.05)
+        await contained.run(hostile.outlive, f"{mine}-of-a-warm-slot", 0.05)
+        assert alive(f"{mine}-of-a-warm-slot")
+        died = await contained.run(hostile.outlive_and_die, f"{mine}-of-a-crash", 0.05)
         assert (died.kind, died.signal) == ("crashed", "SIGSEGV")
         assert "SIGSEGV" in died.message
-        await contained.hub.until(lambda: not alive("daemon-of-a-"))
-        late = await contained.run(hostile.outlive_and_hang, "daemon-of-a-timeout", 0.05, timeout_s=2.0)
+        await contained.hub.until(lambda: not alive(f"{mine}-of-a-"))
+        late = await contained.run(hostile.outlive_and_hang, f"{mine}-of-a-timeout", 0.05, timeout_s=2.0)
         assert late.kind == "timeout"
-        await contained.hub.until(lambda: not alive("daemon-of-a-"))
-        await contained.run(hostile.outlive, "daemon-at-the-end", 0.05)
-    assert not alive("daemon-at-the-end")
+        await contained.hub.until(lambda: not alive(f"{mine}-of-a-"))
+        await contained.run(hostile.outlive, f"{mine}-at-the-end", 0.05)
+    assert not alive(f"{mine}-at-the-end")
 
 
 async def test_it_leaves_no_files_behind(contained, hostile, tmp_path):
