@@ -17,6 +17,7 @@ from pathlib import Path
 from fallow.model.containment import Containment, Limits
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import Counting, JobSpec
+from fallow.model.levels import LEVELS
 from fallow.node.limits import LimitKeeper
 from fallow.node.node_job import NodeJob
 from fallow.node.sandbox import open_sandbox
@@ -56,7 +57,7 @@ class OneSlot:
             raise problem
 
 
-async def measure(level, settings, folder, tasks, guard):
+async def measure(level, sandbox, settings, folder, tasks, guard):
     """Return the milliseconds of a start, of its first task, and the microseconds of a task in the warm slot."""
     function = settings.folder / "function"
     function.write_text("builtins:abs")
@@ -67,7 +68,7 @@ async def measure(level, settings, folder, tasks, guard):
     slot = OneSlot(level, folder, guard)
     job = NodeJob(1, spec, slot.kind)
     job.prepare(function, {}, {})
-    slot.process.start(sys.executable, open_sandbox(level, settings.folder), settings)
+    slot.process.start(sys.executable, sandbox, settings)
     try:
         await slot.hear()
         ready = time.perf_counter()
@@ -88,14 +89,21 @@ async def main(starts, tasks):
         keeper = LimitKeeper(settings.folder, print)
         keeper.open(may_move=False)
         found = {}
+        opened = {level: open_sandbox(level, settings.folder) for level in LEVELS}
+        levels = [level for level in LEVELS if await opened[level].obstacle() is None]
+        if "bubblewrap" in levels:
+            levels.insert(levels.index("bubblewrap") + 1, "bubblewrap with limits")
         for run in range(starts):
-            for level in ("process", "confined", "bubblewrap", "bubblewrap with limits"):
+            for level in levels:
                 folder = settings.folder / "slots" / f"{run}-{level[-6:]}-{level[:3]}"
                 guard = keeper.guard(LIMITS, folder, needs_peak=True) if "limits" in level else None
-                one = await measure(level.partition(" ")[0], settings, folder, tasks, guard)
+                plain = level.partition(" ")[0]
+                one = await measure(plain, opened[plain], settings, folder, tasks, guard)
                 found.setdefault(level, []).append(one)
                 if guard is not None:
                     keeper.release(guard)
+        for sandbox in opened.values():
+            sandbox.close()
         keeper.close()
     out = {}
     for level, runs in found.items():
