@@ -287,6 +287,8 @@ class Agent:
         """Serve one link until it is gone; return why it went."""
         loop = asyncio.get_running_loop()
         closed = self._closed = loop.create_future()
+        if self._stopping.is_set():  # while the link was made
+            closed.set_result("stopped")
         gone = loop.create_future()
 
         def on_closed(reason: str) -> None:
