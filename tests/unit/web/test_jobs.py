@@ -3,8 +3,10 @@ import json
 import msgspec
 import pytest
 
+from fallow.link.frames import Beat
 from fallow.model.ids import JobId
 from fallow.model.job import JobSpec, Pages
+from fallow.model.lease import RunningTask
 from fallow.model.page import InputPage
 
 
@@ -162,6 +164,38 @@ def test_explain_says_what_is_missing(web):
     assert "8 GB" in reason
 
 
+def test_running_tasks_say_how_far_they_are(web):
+    node = web.add_node()
+
+    def compute(lease):
+        running = [RunningTask(lease.id, index, 3.0 + index) for index in range(lease.start, lease.stop)]
+        said = msgspec.structs.replace(running[0], fraction=0.25, message="<b>warm</b>")
+        node.link.send(Beat((said, *running[1:]), (lease.id,)))
+
+    node.compute = compute
+    job = web.job([1, 2, 3], checkpoint_s=5)["id"]
+    path = f"/api/v1/jobs/{job}/running"
+    tasks = web.wait_for(path, lambda found: found["tasks"])["tasks"]
+    assert tasks[0]["seconds"] >= 3.0
+    assert {**tasks[0], "seconds": 3} == {
+        "index": 0, "node": "bench-3", "seconds": 3, "fraction": 0.25, "message": "<b>warm</b>"
+    }  # fmt: skip
+    assert [task["fraction"] for task in tasks[1:]] == [None] * (len(tasks) - 1)
+    page = web.get(f"/jobs/{job}", token="", headers=web.sign_in()).text
+    assert "25.0 %" in page
+    assert "&lt;b&gt;warm&lt;/b&gt;" in page
+    assert page.count('class="running-task"') == 1
+    web.post(f"/api/v1/jobs/{job}/cancel")
+    assert web.get(path).json() == {"tasks": []}
+
+
+@pytest.mark.parametrize("checkpoint_s", [0, -1, 1e9])
+def test_checkpoints_have_bounds(web, checkpoint_s):
+    answer = web.post("/api/v1/jobs", json={"function": "math:sqrt", "items": [1], "checkpoint_s": checkpoint_s})
+    assert web.is_refusal(answer, 400, "bad_request")
+    assert "checkpoint_s" in answer.json()["error"]["message"]
+
+
 def test_logs(web):
     web.add_node()
     job = web.job([1, 2, 3])
@@ -189,6 +223,7 @@ def test_users_see_their_own_jobs_only(web):
             ("GET", "/results"),
             ("GET", "/logs"),
             ("GET", "/explain"),
+            ("GET", "/running"),
             ("POST", "/cancel"),
             ("DELETE", ""),
         ):
