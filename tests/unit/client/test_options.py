@@ -15,10 +15,11 @@ def test_defaults():
 def test_all_options():
     options = parse_options(
         {"requires": {"cores": 2, "memory": "4GB", "tags": ["lab"], "os": "linux"}, "priority": -3, "retries": 2, "timeout": 1.5,
-         "name": "sweep", "if_exists": "attach", "speculate": False, "max_retries": 0}
+         "name": "sweep", "if_exists": "attach", "speculate": False, "max_retries": 0, "checkpoint_s": 5}
     )  # fmt: skip
     assert (options.requirements.cores, options.requirements.memory_bytes) == (2, 4 * 10**9)
     assert (options.timeout_s, options.speculate, options.max_retries) == (1.5, False, 0)
+    assert options.of_spec()["checkpoint_s"] == 5.0
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,9 @@ def test_all_options():
         ({"timeout": 0}, "timeout=0"),
         ({"timeout": "5"}, "timeout='5'"),
         ({"timeout": float("nan")}, "timeout=nan"),
+        ({"checkpoint_s": 0}, "checkpoint_s=0"),
+        ({"checkpoint_s": "often"}, "checkpoint_s='often'"),
+        ({"checkpoint_s": float("nan")}, "checkpoint_s=nan"),
         ({"name": ""}, "name=''"),
         ({"name": "a\nb"}, "name="),
         ({"if_exists": "overwrite"}, "if_exists='overwrite'"),
