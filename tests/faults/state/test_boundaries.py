@@ -145,6 +145,7 @@ def many(record):
     return recording
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_a_power_cut_at_every_sync_leaves_whole_groups(scratch, many, groups, seed):
     chance = random.Random(seed)
