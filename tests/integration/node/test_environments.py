@@ -133,9 +133,8 @@ async def test_an_interpreter_that_does_not_start_is_given_up(hub):
 @pytest.mark.service("bubblewrap")
 async def test_in_a_sandbox(hub):
     needs = Requirements(builds=True, sandbox="bubblewrap")
-    spec = evaluating(
-        hub, [PREFIX, "__import__('os').path.exists(%r)" % str(hub.folder / "node" / "lock")], requirements=needs
-    )
+    private = str(hub.folder / "node" / "lock")
+    spec = evaluating(hub, [PREFIX, f"__import__('os').path.exists({private!r})"], requirements=needs)
     async with hub.node(sandbox="bubblewrap"):
         await hub.run(spec, 2)
     assert not hub.failures(spec)
