@@ -17,6 +17,9 @@ EARLY_TASK_S = 0.002
 """A second batch is sent to a busy slot only if tasks are shorter than this: waiting 0.1 ms for the next costs less then
 than a task stuck behind a long one."""
 EARLY_SLOWEST_S = 4 * TARGET_S
+EARLY_PROGRAM_S = 0.02
+"""The same for programs, which are handed out one at a time: starting one takes some milliseconds, and what waits behind one that
+takes unexpectedly long is taken back."""
 
 
 class BatchSizer:
@@ -63,4 +66,5 @@ class BatchSizer:
 
     def may_send_early(self) -> bool:
         """Whether a slot may be sent a batch while it works on another."""
-        return self._measured > 1 and self._task_s < EARLY_TASK_S and self._slowest_s < EARLY_SLOWEST_S
+        limit_s = EARLY_PROGRAM_S if self._singly else EARLY_TASK_S
+        return self._measured > 1 and self._task_s < limit_s and self._slowest_s < max(EARLY_SLOWEST_S, 2 * limit_s)

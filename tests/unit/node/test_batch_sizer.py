@@ -57,3 +57,15 @@ def test_large_results_make_small_batches():
 
 def test_folds_take_longer_batches():
     assert fed(1e-5, 20, reduces=True).count() > 5 * fed(1e-5, 20).count()
+
+
+def test_programs_go_singly_and_the_next_is_sent_early_while_they_are_short():
+    sizer = BatchSizer(reduces=False, singly=True)
+    for _ in range(5):
+        sizer.note(1, 0.004, 300, is_first=False)
+    assert sizer.count() == 1
+    assert sizer.may_send_early()
+    for _ in range(20):
+        sizer.note(1, 0.1, 300, is_first=False)
+    assert sizer.count() == 1
+    assert not sizer.may_send_early()
