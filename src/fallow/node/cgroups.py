@@ -16,6 +16,8 @@ from fallow.model.containment import Limits
 
 Controller = Literal["memory", "pids", "cpu"]
 CONTROLLERS: tuple[Controller, ...] = ("memory", "pids", "cpu")
+PREFIX = "fallow"
+AGENT_GROUP = "fallow-agent"
 PERIOD_US = 100_000
 """Over which a share of processors is counted: the kernel's own default."""
 JOIN = (
@@ -34,14 +36,21 @@ class Cgroups:
         self._name = name
 
     def open(self) -> None:
-        """Remove what an agent that was killed has left."""
+        """Remove what agents that were killed have left: our predecessor's with what runs in them, of others what is empty."""
         for parent in set(self.parents.values()):
-            for left in parent.glob(f"{self._name}-*"):
-                Group(self.version, {"memory": left}).remove()
+            for left in parent.glob(f"{PREFIX}-*-*-*"):
+                _, _, pid, _ = left.name.split("-")
+                if left.name.startswith(f"{self._name}-"):
+                    Group(self.version, {"memory": left}).remove()
+                elif pid.isdigit() and not Path("/proc", pid).exists():
+                    with contextlib.suppress(OSError):
+                        left.rmdir()
 
     def make(self, number: int, limits: Limits, own_processes: int) -> "Group":
         """Make a slot's group; raises OSError. own_processes: what it starts itself, which don't count."""
-        folders = {controller: parent / f"{self._name}-{number}" for controller, parent in self.parents.items()}
+        folders = {
+            controller: parent / f"{self._name}-{os.getpid()}-{number}" for controller, parent in self.parents.items()
+        }
         group = Group(self.version, folders)
         try:
             for folder in set(folders.values()):
@@ -177,9 +186,6 @@ def _delegated(folder: Path, *, may_move: bool) -> list[Controller]:
     if wanted and not os.access(folder, os.W_OK):
         raise PermissionError("it belongs to another user")
     return wanted
-
-
-AGENT_GROUP = "fallow-agent"
 
 
 def _mounts() -> tuple[Path | None, dict[Controller, Path]] | None:

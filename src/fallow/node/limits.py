@@ -6,6 +6,7 @@ thread, so that a large folder or tree of processes stops nobody.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,9 @@ from fallow.node.off_loop import OffLoop
 
 LOOK_S = 0.1
 """How often slots with limits are looked at. What is watched only may be exceeded for so long."""
+CLOSE_WAIT_S = 1.0
+CLOSE_POLL_S = 0.01
+"""How long the last groups are waited for when the agent stops, and how often they are tried."""
 OWN_PROCESSES = 8
 """Processes and threads of a slot that are not its task's: interpreter, its threads, what a sandbox puts around them."""
 
@@ -128,7 +132,7 @@ class LimitKeeper:
         """folder: the agent's, by which its groups are told from others'. on_excess: called once per guard."""
         self.how = ""
         """How limits are enforced here, for people."""
-        self._name = f"fallow-{sha256(os.fsencode(folder.absolute())).hexdigest()[:12]}"
+        self._name = f"{cgroups.PREFIX}-{sha256(os.fsencode(folder.absolute())).hexdigest()[:12]}"
         self._on_excess = on_excess
         self._groups: Cgroups | None = None
         self._guards: set[Guard] = set()
@@ -179,8 +183,10 @@ class LimitKeeper:
         if self._timer is not None:
             self._timer.cancel()
         self._off_loop.close()
-        for guard in (*self._guards, *self._leaving):
-            guard.remove()
+        leaving = self._guards | self._leaving
+        deadline = time.monotonic() + CLOSE_WAIT_S
+        while (leaving := {guard for guard in leaving if not guard.remove()}) and time.monotonic() < deadline:
+            time.sleep(CLOSE_POLL_S)  # what was killed is still dying
 
     async def _watch(self) -> None:
         while self._leaving or any(guard.is_watched for guard in self._guards):
