@@ -1,5 +1,6 @@
 """Where a job's inputs come from, and how job and inputs are sent to the hub."""
 
+import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -11,7 +12,7 @@ from fallow.client.inputs import Page, cut, known_length
 from fallow.client.job_state import JobState
 from fallow.client.options import Options
 from fallow.client.session import JobFeed
-from fallow.model.errors import BadRequest, FallowError
+from fallow.model.errors import BadRequest, Closed, FallowError
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import Counting, Inputs, JobInfo, JobSpec, Pages, ResultsOf
 from fallow.model.page import InputPage
@@ -95,6 +96,15 @@ class ParentSource(Source):
     def inputs(self) -> Inputs:
         return ResultsOf(JobId(self.parent.id))
 
+    async def sent(self) -> None:
+        """Return once the hub was sent the parent: its function may be larger than that of the job that goes on from it."""
+        started = getattr(self.parent, "_created", None)  # none if it was attached to
+        if started is not None:
+            parent = asyncio.wrap_future(started)
+            await asyncio.wait([parent])
+            if not parent.cancelled():
+                parent.exception()  # is the parent's to tell
+
 
 class AttachedSource(Source):
     """The inputs of a job that exists already."""
@@ -117,6 +127,8 @@ async def start_job(
             await session.blobs.keep(digest, content)
         spec = await core.keep_blobs(spec, function, options)
         size = source.length if isinstance(spec.inputs, Counting) else None
+        if isinstance(source, ParentSource):
+            await source.sent()
         feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted, size)
         session.create_job(feed)
         if options.name is not None:
@@ -132,6 +144,9 @@ async def start_job(
         return None
     except FallowError as error:
         state.on_error(error)
+        raise
+    except asyncio.CancelledError:
+        state.on_error(Closed())  # the grid was closed before the job had started
         raise
 
 

@@ -1,11 +1,15 @@
 """Jobs and their lives: names, folders, sessions, interpreters that exit, Ctrl-C."""
 
+import asyncio
+import functools
 import gc
+import operator
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import psutil
@@ -89,6 +93,40 @@ def test_a_named_job_of_a_list_gets_all_its_inputs_though_the_grid_is_left_at_on
         assert grid.job("kept").result(60) == [100_000] * 400
         assert grid.job("of-a-parent").result(60) == ["100000"] * 400
         assert not grid.job("kept").progress.input_ended
+
+
+def test_a_job_that_had_not_started_when_the_grid_was_left_says_so(monkeypatch):
+    with Grid(slots=1) as grid:
+        begun = threading.Event()
+
+        async def for_ever(digest, content, *, hold=True):
+            begun.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(grid._core.session.blobs, "keep", for_ever)
+        job = grid.map(time.sleep, [600] * 4)
+        job._demand()
+        assert begun.wait(60)
+    with pytest.raises(Closed):
+        job.wait(60)
+
+
+def test_a_job_that_goes_on_from_one_whose_function_takes_longer_to_send_finds_it(monkeypatch):
+    with Grid(slots=1) as grid:
+        blobs, small_kept = grid._core.session.blobs, asyncio.Event()
+        keep = blobs.keep
+
+        async def large_ones_later(digest, content, *, hold=True):
+            if len(content) > 1_000_000:
+                await small_kept.wait()
+            await keep(digest, content, hold=hold)
+            if content == pickled:
+                grid._core.engine.loop.call_later(0.1, small_kept.set)  # time for the job to be sent, too early
+
+        monkeypatch.setattr(blobs, "keep", large_ones_later)
+        pickled = grid._core.pickle_stages([("map", str)])[0]
+        large = functools.partial(operator.getitem, bytes(3_000_000))
+        assert grid.map(large, [0, 1]).map(str, name="child").result(60) == ["0", "0"]
 
 
 @pytest.mark.parametrize("item_bytes", [10, 2_000_000])
