@@ -107,6 +107,7 @@ class Dispatcher:
         self.pool = SlotPool(settings, self, off_loop)
         self._enforcer = Enforcer(self.pool, self._queue)
         self.environments = Environments(settings, off_loop)
+        self._is_closed = False
 
     def open(self) -> None:
         shutil.rmtree(self._sources_folder, ignore_errors=True)  # of earlier jobs; archives are in the cache
@@ -114,6 +115,7 @@ class Dispatcher:
         self.pool.open()
 
     def close(self) -> None:
+        self._is_closed = True
         for task in self._preparing:
             task.cancel()
         self.environments.close()
@@ -405,7 +407,7 @@ class Dispatcher:
     def _give_up_later(self, lease: LeaseId) -> None:
         queued = self._queue.get(lease)
         job = None if queued is None else self._jobs.get(queued.lease.job)
-        if queued is not None and job is not None:
+        if queued is not None and job is not None and not self._is_closed:
             self._fail_pending(queued, job)
 
     def dispatch(self) -> None:
