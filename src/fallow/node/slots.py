@@ -193,6 +193,8 @@ class SlotPool:
             if slot.timer is not None:
                 slot.timer.cancel()
         for slot in slots:
+            slot.process.kill()  # all, before one is waited for
+        for slot in slots:
             slot.process.close()
         for sandbox in self._sandboxes.values():
             sandbox.close()

@@ -6,13 +6,14 @@ slot program, the cache and sources. Nothing of the agent's environment goes in.
 """
 
 import asyncio
+import contextlib
 import io
 import os
 import sys
 import tarfile
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -53,7 +54,7 @@ class ContainerSandbox:
         """home: the agent's folder. engine: None for the usual one."""
         self._label = sha256(os.fsencode(home.absolute())).hexdigest()[:16]
         self._engine = engine
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="fallow-images")
+        self._threads = asyncio.Semaphore(THREADS)
         self._is_swept = False
         self._bare = ""
         """The image that is empty."""
@@ -117,12 +118,30 @@ class ContainerSandbox:
         return channel
 
     def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
         if self._engine is not None:
             self._engine.close()
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        """Do what blocks. The thread ends with the program, however long a registry takes: no executor's would."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def tell(result: Any, error: BaseException | None) -> None:
+            if not done.done():
+                done.set_result(result) if error is None else done.set_exception(error)
+
+        def run() -> None:
+            result, error = None, None
+            try:
+                result = work()
+            except BaseException as problem:
+                error = problem
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(tell, result, error)
+
+        async with self._threads:
+            threading.Thread(target=run, name="fallow-image", daemon=True).start()
+            return await done
 
     # --- in threads ---
 
