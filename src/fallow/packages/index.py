@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PYPI = "https://pypi.org/simple"
-
 
 @dataclass(frozen=True)
 class PackageIndex:
     """Where packages come from."""
 
-    url: str = PYPI
-    """Of a simple index (PEP 503)."""
+    url: str = ""
+    """Of a simple index (PEP 503); "": nothing is configured, and uv takes its own."""
     extra: tuple[str, ...] = ()
     """Further ones."""
     find_links: tuple[str, ...] = ()
@@ -28,15 +26,15 @@ class PackageIndex:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        return (*self.extra, self.url)
+        return (*self.extra, self.url) if self.url else self.extra
 
 
 def configured_index(environment: Mapping[str, str] = os.environ) -> PackageIndex:
-    """Return the index that uv's variables or files name; else the one that pip's do; else PyPI."""
+    """Return the index that uv's variables or files name; else the one that pip's do."""
     uv, pip = _of_uv(environment), _of_pip(environment)
     found = uv if uv.get("url") or uv.get("extra") or not (pip.get("url") or pip.get("extra")) else pip
     links = uv.get("find_links") or [each for each in pip.get("find_links", []) if "://" in each or Path(each).is_dir()]
-    return PackageIndex((found.get("url") or [PYPI])[0], tuple(found.get("extra", [])), tuple(links))
+    return PackageIndex((found.get("url") or [""])[0], tuple(found.get("extra", [])), tuple(links))
 
 
 def uv_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -45,7 +43,7 @@ def uv_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     index = configured_index(environment)
     if uv.get("url") or uv.get("extra"):
         return {}
-    variables = {"UV_DEFAULT_INDEX": index.url}
+    variables = {"UV_DEFAULT_INDEX": index.url} if index.url else {}
     if index.extra:
         variables["UV_INDEX"] = " ".join(index.extra)
     if index.find_links:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fallow.packages.index import PYPI, PackageIndex, configured_index, uv_variables
+from fallow.packages.index import PackageIndex, configured_index, uv_variables
 from fallow.packages.uv import uv_environment
 
 
@@ -15,8 +15,10 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_nothing_said_is_pypi(home):
-    assert configured_index({}) == PackageIndex(PYPI)
+def test_nothing_said_is_left_to_uv(home):
+    assert configured_index({}) == PackageIndex()
+    assert PackageIndex().urls == ()
+    assert uv_variables({}) == {}
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,7 @@ def test_nothing_said_is_pypi(home):
         ({"UV_DEFAULT_INDEX": "https://a/simple"}, PackageIndex("https://a/simple")),
         ({"UV_INDEX_URL": "https://a/simple", "UV_EXTRA_INDEX_URL": "https://b https://c"},
          PackageIndex("https://a/simple", ("https://b", "https://c"))),
-        ({"UV_INDEX": "lab=https://b/simple"}, PackageIndex(PYPI, ("https://b/simple",))),
+        ({"UV_INDEX": "lab=https://b/simple"}, PackageIndex("", ("https://b/simple",))),
         ({"PIP_INDEX_URL": "https://p/simple", "PIP_EXTRA_INDEX_URL": "https://q"},
          PackageIndex("https://p/simple", ("https://q",))),
         ({"PIP_INDEX_URL": "https://p/simple", "UV_DEFAULT_INDEX": "https://a/simple"}, PackageIndex("https://a/simple")),
@@ -50,7 +52,7 @@ def test_files(home):
 def test_broken_files_are_passed_over(home):
     (home / "pip.conf").write_text("no section\n")
     (home / "uv.toml").write_text("= nonsense")
-    assert configured_index({}) == PackageIndex(PYPI)
+    assert configured_index({}) == PackageIndex()
 
 
 def test_folders_of_pip_that_are_not_there(home):

@@ -19,7 +19,7 @@ from fallow.model.errors import BadRequest, HubFull, NotFound, Unavailable
 from fallow.packages.index import PackageIndex, configured_index
 
 LISTED_FOR_S = 600.0
-"""How long a list of a package's files is good: what PyPI tells its caches."""
+"""How long a list of a package's files is good: what large indexes tell their caches."""
 LISTS = 500
 """Lists kept in memory."""
 LIST_BYTES = 64 << 20
@@ -46,12 +46,16 @@ class PackageSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def package_settings(named: str, limit_bytes: int, state: Path) -> PackageSettings | None:
-    """Read what the hub's owner says: an address, "off", or nothing for what uv or pip use; raises BadRequest."""
+    """Read what the hub's owner says: an address, "off", or nothing for what uv or pip are configured for (None: for
+    nothing). Raises BadRequest.
+    """
     if named == "off":
         return None
     if named and urlsplit(named).scheme not in {"http", "https"}:
         raise BadRequest(f'--packages {named!r:.200} is not the address of a package index, or "off"')
     index = PackageIndex(named) if named else configured_index()
+    if not index.urls:
+        return None
     return PackageSettings(index=index, folder=state / "packages", limit_bytes=limit_bytes)
 
 

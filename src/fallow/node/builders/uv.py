@@ -95,9 +95,11 @@ def _through(hub: HubPackages, base: dict[str, str]) -> dict[str, str]:
 
 
 async def _serves(index: PackageIndex, name: str) -> bool:
-    """Whether an index can be reached and knows a package; any that can only be looked at is taken to."""
+    """Whether an index can be reached and knows a package; uv's own, and any that can't be looked at, is taken to."""
     import httpx  # 0.1 s
 
+    if not index.urls:
+        return True
     for url in index.urls:
         if "://" not in url or url.startswith("file:"):
             return True
