@@ -60,7 +60,11 @@ def _crash_record(failure: Failure, trouble: Trouble) -> Failure:
     elif failure.exit_code is not None:
         how += f" with exit code {failure.exit_code}"
     parts = [failure.message or how]
-    if failure.message and how not in {"its process died", failure.kind} and (failure.signal or "exit code") not in failure.message:
+    if (
+        failure.message
+        and how not in {"its process died", failure.kind}
+        and (failure.signal or "exit code") not in failure.message
+    ):
         parts.append(how)
     if failure.peak_memory_bytes:
         parts.append(f"peak memory {format_size(failure.peak_memory_bytes)}")

@@ -28,7 +28,8 @@ def found(word):
     return [
         process.pid
         for process in psutil.process_iter(["cmdline", "status"])
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(word in each for each in process.info["cmdline"] or ())
+        if process.info["status"] != psutil.STATUS_ZOMBIE
+        and any(word in each for each in process.info["cmdline"] or ())
     ]
 
 
