@@ -39,6 +39,7 @@ def enter(path: str) -> str:
     os.dup2(noise.fileno(), 2)
     slot = os.fork()
     if slot:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one signal that Python handles: tasks could end it
         for pipe in (messages, control):
             pipe.close()
         _keep(slot, report, woken)
