@@ -51,6 +51,8 @@ class GridCore:
         self._locker: Locker | None = None
         self._shows_progress = shows_progress
         self._temporary: Path | None = None
+        self.want_sandboxes: Callable[[], None] = lambda: None
+        """Called, on the engine, when a job asks for a sandbox: an embedded node tries them only then."""
         self.feeders: dict[JobState, threading.Thread] = {}
         """Jobs whose inputs are being sent, each by a thread."""
 
@@ -125,6 +127,8 @@ class GridCore:
         """Make the hub keep what the job's tasks need: the function, archives of the local modules that are loaded now, the
         environment; return the spec that names it all.
         """
+        if spec.requirements.sandbox is not None:
+            self.want_sandboxes()
         archives = {} if spec.is_program else self._sources.archives()
         if options.env is not None:
             locked = await self._find_locker().lock(options.env)

@@ -77,10 +77,18 @@ class EmbeddedGrid:
             shared_environments=cache_path() / "environments" if self._state is None else None,
             spool=False,
             benchmark=False,
+            probes=False,
             reserve_bytes=RESERVE_BYTES,
         )
         self._agent = Agent(settings, self._connect_node)
         self._agent_task = asyncio.create_task(self._agent.run())
+        if any(spec.requirements.sandbox is not None for spec in self._hub.book.specs.values()):
+            self.want_sandboxes()  # jobs of an earlier process wait for one
+
+    def want_sandboxes(self) -> None:
+        """A job asks for a sandbox: find out which there are."""
+        if self._agent is not None:
+            self._agent.probe()
 
     async def _connect_node(self) -> Link:
         return self._link("node")

@@ -87,6 +87,8 @@ class Grid:
         self._hub = address.url if address is not None else "embedded"
         shows = is_interactive() if progress is None else progress
         self._core = GridCore(engine, session, {}, shows_progress=shows)
+        if embedded is not None:
+            self._core.want_sandboxes = embedded.want_sandboxes
         self._streams = StreamBook(self._core)
         self._defaults: Options = self._core.options({})
         self._finalizer = weakref.finalize(self, _shut, engine, session, embedded, self._core.feeders)

@@ -128,6 +128,7 @@ class Agent:
             lambda: self._dispatcher.dispatch(),  # noqa: PLW0108 - it is made below
         )
         self._dispatcher = Dispatcher(settings, self, self._off_loop, self._checkpoints)
+        self._probes = settings.probes
         self._prober = Prober(settings, self._dispatcher.pool.sandbox)
         self._probing: asyncio.Task[None] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -226,9 +227,15 @@ class Agent:
             raise BadRequest(f"no sandbox that tasks may run in here works: {reasons}")
         self._levels_found()
 
-    async def _probe(self) -> None:
+    def probe(self) -> None:
+        """Find out now which sandboxes work, or once it has joined: a job asks for one."""
+        self._probes = True
+        if self._was_welcome and self._probing is None:
+            self._probing = asyncio.get_running_loop().create_task(self._probe(0))
+
+    async def _probe(self, wait_s: float) -> None:
         """Try the other sandboxes, once there is time."""
-        await asyncio.sleep(PROBE_AFTER_S)
+        await asyncio.sleep(wait_s)
         for level in LEVELS:
             if await self._prober.works(level):
                 self._levels_found()
@@ -373,8 +380,8 @@ class Agent:
             self._tell_changed()
         self._dispatcher.resume()
         self._beat()
-        if self._probing is None:
-            self._probing = asyncio.get_running_loop().create_task(self._probe())
+        if self._probes and self._probing is None:
+            self._probing = asyncio.get_running_loop().create_task(self._probe(PROBE_AFTER_S))
         if self._settings.benchmark and self._benchmark is None:
             self._benchmark = asyncio.get_running_loop().create_task(self._measure())
 

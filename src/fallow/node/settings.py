@@ -40,6 +40,8 @@ class NodeSettings:
     spool: bool = True
     """Keep unacknowledged results in files, so that a killed agent delivers them when it starts again. Embedded grids,
     whose hub ends with them, have no use for that."""
+    probes: bool = True
+    """Try, once it has joined, which sandboxes work beside the default one; else only when `Agent.probe` is called."""
     benchmark: bool = True
     """Measure the computer's speed once it has joined."""
     work_folder: Path | None = None
