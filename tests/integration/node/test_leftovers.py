@@ -10,7 +10,7 @@ async def test_results_and_unpacked_sources_of_an_earlier_agent_go_before_slots_
     left = [
         node / "sources" / ("d" * 64) / "module.py",
         node / "sources" / "partial-1" / "half.py",
-        node / "results" / "r",
+        node / "slots" / "77" / "r",
     ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,13 +72,11 @@ def _options(launch: Launch) -> Iterator[str]:
     for name in paths.SETTINGS:
         yield from _show(Path("/etc", name), follow=True)
     yield from _show(Path(paths.PROCESSORS))
-    for path in paths.of_interpreter(launch.command[0]):
-        yield from _show(path)
     yield from ("--proc", "/proc", "--dev", "/dev", "--dir", "/home", "--dir", "/root", "--dir", "/run")
     yield from ("--bind", f"{folder}/tmp", "/tmp", "--symlink", "/tmp", "/var/tmp")  # noqa: S108 - a private one
     yield from ("--bind", f"{folder}/shm", "/dev/shm")  # noqa: S108
     yield from ("--tmpfs", home)  # whatever it lies in
-    for path in launch.readable:
+    for path in (*paths.of_interpreter(launch.command[0]), *launch.readable):  # these may lie in /tmp
         yield from _show(path)
     yield from ("--bind", folder, folder, "--remount-ro", home, "--remount-ro", "/dev", "--remount-ro", "/")
     yield from ("--remount-ro", "/proc")  # what root owns in it root could write, even without capabilities
