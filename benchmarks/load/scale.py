@@ -160,7 +160,7 @@ def big_map(arguments):
     """A map of 100,000,000 integers: through a hub and a real node, and embedded."""
     with Hub() as hub:
         node = subprocess.Popen(
-            [sys.executable, "-m", "fallow", "node", hub.url, "--slots", "1", "--state", hub.folder / "node"],
+            [sys.executable, "-m", "fallow", "node", hub.url, "--slots", "1", "--state", hub.folder / "node", "--sandbox", "process"],
             env={**os.environ, "FALLOW_TOKEN": JOIN}, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         try:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,9 +31,11 @@ POLL_S = 0.05
 class Fleet:
     """`with Fleet(2) as fleet:` runs a hub and two nodes; `fleet.url` and `fleet.token` are for the client."""
 
-    def __init__(self, nodes: int, slots: int = 1) -> None:
+    def __init__(self, nodes: int, slots: int = 1, node_options: Sequence[str] = ()) -> None:
+        """node_options: more words for `fallow node`."""
         self.names = [f"node-{number}" for number in range(1, nodes + 1)]
         self.slots = slots
+        self._node_options = node_options
         self.token = secrets.token_urlsafe(24)
         self.url = ""
         self._join_token = secrets.token_urlsafe(24)
@@ -70,6 +72,7 @@ class Fleet:
     def start_node(self, name: str) -> None:
         """Start a node, for the first time or after `kill_node`: it keeps its name and its folder."""
         command = ["node", self.url, "--slots", str(self.slots), "--name", name, "--state", str(self._path(name))]
+        command += self._node_options
         self._start(name, command, {"FALLOW_TOKEN": self._join_token})
 
     def kill_node(self, name: str) -> None:
