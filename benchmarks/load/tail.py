@@ -47,7 +47,10 @@ def main() -> None:
     step = (FASTEST - SLOWEST) / (arguments.nodes - 1)
     speeds = [SLOWEST + step * number for number in range(arguments.nodes)]
     found: dict[str, list[float]] = {"simulated": [], "real": [], "real, a fast node slowed": []}
-    with Fleet(arguments.nodes, node_options=("--sandbox", "process")) as fleet, tempfile.TemporaryDirectory() as folder:
+    with (
+        Fleet(arguments.nodes, node_options=("--sandbox", "process")) as fleet,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         pids = fleet.pids()
         by_pid = dict(zip((pids[name] for name in fleet.names), speeds, strict=True))
         slow = pids[fleet.names[-2]]
