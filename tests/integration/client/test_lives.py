@@ -278,6 +278,22 @@ def test_arguments_of_grid():
         Grid("http://127.0.0.1:9", slots=2)
 
 
+def test_an_embedded_grid_leaves_the_programs_output_to_the_program():
+    program = textwrap.dedent(
+        """
+        import os
+        from fallow import Grid, TaskCrashed
+        with Grid(slots=1) as grid:
+            try:
+                grid.submit(os._exit, 3).result()
+            except TaskCrashed:
+                print("crashed")
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("crashed\n", "")
+
+
 def test_temporary_folders_are_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     import tempfile
