@@ -363,7 +363,8 @@ class Agent:
 
     def _welcome(self, welcome: Welcome) -> None:
         link = self._link
-        assert link is not None
+        if link is None:
+            return  # it is being closed
         if welcome.version != PROTOCOL_VERSION:
             self._refused(
                 Refused("bad_request", f"the hub speaks protocol {welcome.version}, this node {PROTOCOL_VERSION}")

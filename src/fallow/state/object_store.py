@@ -122,6 +122,7 @@ class ObjectStoreBlobs:
         except BaseError as error:
             raise _unavailable(error) from error
         self._cache.delete(digest)
+        self._sizes.pop(digest, None)  # somebody may have looked in between
 
     def sweep_partials(self, older_than_s: float) -> None:
         """Also removes cached files beyond the limit, those first that were not used for longest, none that is in use."""

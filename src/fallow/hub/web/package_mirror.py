@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import html.parser
+import os
 import re
 import secrets
 import shutil
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -103,8 +105,7 @@ class PackageMirror:
         key = sha256 + ".metadata" if is_metadata else sha256
         place = self._settings.folder / sha256[:2] / key
         if place.exists():
-            with contextlib.suppress(OSError):
-                place.touch()  # the latest used
+            _used(place)
             return place
         task = self._fetching.get(key)
         if task is None:
@@ -182,6 +183,7 @@ class PackageMirror:
                     await self._write(answer, partial, wanted, limit)
                 place.parent.mkdir(exist_ok=True)
                 partial.replace(place)
+                _used(place)
             finally:
                 partial.unlink(missing_ok=True)
         await asyncio.to_thread(_trim, self._settings.folder, self._settings.limit_bytes, place)
@@ -267,6 +269,12 @@ def _project_of(filename: str) -> str:
     if not name:
         raise NotFound(f"{filename[:80]!r} is not the file of a package")
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _used(path: Path) -> None:
+    """Note that a file is the latest used one: by our clock, as the file system's own times are some ms coarse."""
+    with contextlib.suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), time.time_ns()))
 
 
 def _trim(folder: Path, limit_bytes: int, kept: Path) -> None:

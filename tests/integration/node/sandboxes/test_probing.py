@@ -36,6 +36,7 @@ async def info_when_all_are_tried(hub, monkeypatch, **fields):
             return (hub.all(NodeChanged) or hub.all(NodeHello))[-1].info
 
         await hub.until(lambda: "not tried yet" not in latest().notes.values())
+        await hub.slots_ready()
         return hub.all(NodeHello)[0].info, latest(), hub.slots()[0].process.kind.sandbox
 
 
