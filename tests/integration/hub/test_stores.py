@@ -79,7 +79,7 @@ def test_a_map_with_large_inputs_and_results_travels_through_an_object_store(hub
             client.send(Goodbye())
             for digest in (spec.function, given, result):
                 await kit.until(lambda digest=digest: hub.blobs.size(digest) is None)
-            assert not list((hub.settings.folder / "blobs").glob("blobs/*/*"))
+            await kit.until(lambda: not list((hub.settings.folder / "blobs").glob("blobs/*/*")))
 
     run(main)
 
