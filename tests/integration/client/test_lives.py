@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from fallow import BadRequest, Closed, Grid, JobExists, JobNotFound, StateInUse, Unavailable
+from fallow.model.levels import LEVELS
+from fallow.node.probing import Prober
 
 pytestmark = pytest.mark.slow
 
@@ -323,3 +325,24 @@ def test_large_values_lie_in_memory_and_what_killed_grids_left_there_is_freed(tm
             assert second.submit(len, b"x").result(60) == 1
         assert folder.exists()
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_an_embedded_grid_tries_sandboxes_only_when_a_job_asks_for_one(monkeypatch):
+    """Trying one starts processes, perhaps a container: nobody's program should pay for what it does not use."""
+    tried = []
+    works = Prober.works
+
+    async def noted(self, level):
+        tried.append(level)
+        return await works(self, level)
+
+    monkeypatch.setattr(Prober, "works", noted)
+    monkeypatch.setattr("fallow.node.agent.PROBE_AFTER_S", 0.0)
+    with Grid(slots=1) as grid:
+        assert grid.submit(square, 3).result(60) == 9
+        assert set(tried) == {"process"}
+        assert grid.map(square, [3], sandbox="process").result(60) == [9]
+        deadline = time.monotonic() + 60
+        while set(tried) != set(LEVELS):
+            assert time.monotonic() < deadline, tried
+            threading.Event().wait(0.01)
