@@ -5,10 +5,12 @@ system it runs on.
 import contextlib
 import errno
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -262,6 +264,48 @@ def open_exit_fd(pid: int) -> int:
     if sys.platform != "linux":
         raise OSError("this system has no descriptors of processes")
     return os.pidfd_open(pid)
+
+
+# --- pipes --------------------------------------------------------------------------------------
+
+PEEK_S = 0.05
+"""How often a pipe is looked at where nothing tells that it can be read."""
+
+
+def wait_readable(fd: int) -> None:
+    """Return when a pipe has something to read, or ends."""
+    if sys.platform == "win32":
+        while _peek(fd) == 0:
+            time.sleep(PEEK_S)
+    else:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll()
+
+
+def read_waiting(fd: int, size: int) -> bytes | None:
+    """Return what lies in a pipe, None if that is nothing yet; empty at its end. Never blocks, if nobody else reads it."""
+    if sys.platform == "win32":
+        waiting = _peek(fd)
+        return b"" if waiting is None else os.read(fd, min(waiting, size)) if waiting else None
+    try:
+        os.set_blocking(fd, False)
+        return os.read(fd, size)
+    except BlockingIOError:
+        return None
+
+
+if sys.platform == "win32":
+
+    def _peek(fd: int) -> int | None:
+        """Return how many bytes lie in a pipe; None at its end."""
+        import _winapi
+        import msvcrt
+
+        try:
+            return _winapi.PeekNamedPipe(msvcrt.get_osfhandle(fd), 0)[0]
+        except BrokenPipeError:
+            return None
 
 
 # --- files --------------------------------------------------------------------------------------

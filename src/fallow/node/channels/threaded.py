@@ -37,9 +37,10 @@ class ThreadedChannel:
         self._loop: asyncio.AbstractEventLoop
         self._process: subprocess.Popen[bytes]
         self._tree: platform.ProcessTree
-        self._control = -1
+        self._control = self._noise = -1
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._noises: deque[bytes] = deque(maxlen=MAX_NOISES)
+        self._reading_noise = threading.Lock()
         self._readers: list[threading.Thread] = []
         self._waiter: threading.Thread
         self._memory_floor = 0
@@ -63,11 +64,8 @@ class ThreadedChannel:
             self.pid = self._process.pid
             self._tree = platform.ProcessTree(self._process)
             on_failure.pop_all()
-        inward, outward, noise, self._control = ours
-        self._readers = [
-            self._thread("reader", self._read, outward, READ_BYTES, self._got_data),
-            self._thread("noise", self._read, noise, NOISE_BYTES, self._got_noise),
-        ]
+        inward, outward, self._noise, self._control = ours
+        self._readers = [self._thread("reader", self._read, outward), self._thread("noise", self._read_noise)]
         self._thread("writer", self._write, inward)
         self._waiter = self._thread("waiter", self._wait)
 
@@ -99,6 +97,7 @@ class ThreadedChannel:
                 os.write(self._control, message)
 
     def drain_noise(self) -> None:
+        self._take_noise()  # what its thread has not come to yet
         while self._noises:
             text = self._noises.popleft()
             if not self._is_closed:
@@ -126,21 +125,37 @@ class ThreadedChannel:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _got_data(self, data: bytes) -> None:
-        self._post(self._data, data)
-
-    def _got_noise(self, text: bytes) -> None:
-        self._noises.append(text)
-        self._post(self.drain_noise)
-
-    def _read(self, fd: int, size: int, deliver: Callable[[bytes], None]) -> None:
+    def _read(self, fd: int) -> None:
         try:
-            while data := os.read(fd, size):
-                deliver(data)
+            while data := os.read(fd, READ_BYTES):
+                self._post(self._data, data)
         except OSError:
             pass  # it has died; the waiter tells
         finally:
             os.close(fd)
+
+    def _read_noise(self) -> None:
+        fd = self._noise
+        try:
+            while True:
+                platform.wait_readable(fd)
+                if not self._take_noise():
+                    break
+                self._post(self.drain_noise)
+        except OSError:
+            pass
+        finally:
+            with self._reading_noise:
+                self._noise = -1
+            os.close(fd)
+
+    def _take_noise(self) -> bool:
+        """Read what lies in the pipe. From any thread. Return False at its end."""
+        with self._reading_noise:
+            text = b"" if self._noise < 0 else platform.read_waiting(self._noise, NOISE_BYTES)
+            if text:
+                self._noises.append(text)
+        return text != b""
 
     def _write(self, fd: int) -> None:
         try:
