@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
-import structlog
 
 from fallow.client.config import cache_path
 from fallow.hub.core.hub import Hub
@@ -53,7 +50,6 @@ class EmbeddedGrid:
         return self._state is not None
 
     async def start(self) -> None:
-        _quieten()
         self._loop = asyncio.get_running_loop()
         self._temporary = Path(tempfile.mkdtemp(prefix="fallow-"))
         folder = self._state if self._state is not None else self._temporary
@@ -127,15 +123,6 @@ class EmbeddedGrid:
         if self._quick is not None:
             shutil.rmtree(self._quick.path, ignore_errors=True)
             self._quick.close()
-
-
-def _quieten() -> None:
-    """Let hub and node say warnings only, and on stderr: the program's output is its own. Loggers that it configured stay so."""
-    if not structlog.is_configured():
-        structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        )
 
 
 def _folder_in_memory() -> StateFolder | None:

@@ -7,7 +7,6 @@ of the loop goes out as one message at the turn's end. Ten thousand idle nodes a
 import asyncio
 from typing import cast
 
-import structlog
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import State
@@ -18,6 +17,7 @@ from fallow.link.frames import ClientFrame, NodeFrame
 from fallow.link.link import OnClosed, OnFrame
 from fallow.link.queueing import QueueingLink
 from fallow.link.websocket import CLOSE_TIMEOUT_S, Kind
+from fallow.log import Logger
 from fallow.model.errors import BadRequest
 
 SLACK_BYTES = 64 * 1024
@@ -27,7 +27,7 @@ REASON_BYTES = 100
 GONE = "the other end closed the connection"
 
 _decoders = {"client": FrameDecoder(ClientFrame), "node": FrameDecoder(NodeFrame)}
-_log = structlog.get_logger("fallow.link")
+_log = Logger("fallow.link")
 
 
 class ServedLink(QueueingLink, asyncio.Protocol):

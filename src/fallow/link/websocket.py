@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Literal
 
-import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import DATA_OPCODES, Frame
@@ -19,6 +18,7 @@ from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder
 from fallow.link.frames import ToClient, ToNode
 from fallow.link.link import OnClosed, OnFrame
 from fallow.link.queueing import QueueingLink
+from fallow.log import Logger
 from fallow.model.errors import BadRequest, Denied, Forbidden, Unavailable
 
 Kind = Literal["client", "node"]
@@ -30,7 +30,7 @@ PING_S = 20.0
 CLOSE_TIMEOUT_S = 2.0
 
 _to_dialler = {"client": FrameDecoder(ToClient), "node": FrameDecoder(ToNode)}
-_log = structlog.get_logger("fallow.link")
+_log = Logger("fallow.link")
 
 
 class _Connection(ClientConnection):

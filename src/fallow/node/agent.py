@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-import structlog
 
 from fallow.link.frames import (
     PROTOCOL_VERSION,
@@ -37,6 +36,7 @@ from fallow.link.frames import (
     Welcome,
 )
 from fallow.link.link import Link
+from fallow.log import Logger
 from fallow.model.changes import LogEntry
 from fallow.model.errors import BY_CODE, BadRequest, Denied, FallowError, HubFull
 from fallow.model.failure import Failure
@@ -72,7 +72,7 @@ HOUSEKEEPING_S = 10.0
 CLOSE_WAIT_S = 2.0
 """How long `stop` waits for the last frames to leave."""
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 
 class Agent:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from fallow.link.frames import (
     BlobAt,
     BlobChunk,
@@ -21,6 +19,7 @@ from fallow.link.frames import (
 )
 from fallow.link.link import Link
 from fallow.link.transfer import send_blob
+from fallow.log import Logger
 from fallow.model.errors import BadRequest, HubFull, Unavailable
 from fallow.model.ids import Digest
 from fallow.node.cache import BlobCache, BlobFile, digest_of, share
@@ -35,7 +34,7 @@ FULL_RETRY_S = 1.0
 STORE_RETRY_S = 5.0
 """How long until a hub that could not reach its own store of blobs is asked again."""
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 
 class NodeBlobs:

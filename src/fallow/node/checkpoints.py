@@ -10,9 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from fallow.link.frames import Checkpoint, CheckpointKept
+from fallow.log import Logger
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.lease import MAX_CHECKPOINT_BYTES, TaskCheckpoint
 from fallow.node.blobs import NodeBlobs
@@ -20,7 +19,7 @@ from fallow.node.cache import BlobCache
 
 Task = tuple[JobId, int]
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 
 class Checkpoints:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-import structlog
 
 from fallow.model.changes import LogEntry
 from fallow.model.errors import BadRequest, EnvironmentFailed
@@ -42,8 +41,6 @@ SHORT_LOG = 300
 """… and the characters of it that the others hold."""
 BROKEN_PAUSE_S = 1.0
 """How long a lease of a job whose environment can't be built waits here, so that nodes which have it come first."""
-
-_log = structlog.get_logger("fallow.node")
 
 
 class DispatchOwner(Protocol):

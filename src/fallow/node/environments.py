@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
-import structlog
 
+from fallow.log import Logger
 from fallow.model.environment import decode_lock
 from fallow.model.errors import BadRequest, EnvironmentFailed, StateInUse
 from fallow.model.ids import Digest
@@ -32,7 +32,7 @@ FAILED_FOR_S = 60.0
 """How long an environment that could not be built is not tried again: tasks that are retried hear of it at once."""
 MARKER = "environment.json"
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 
 class Marker(msgspec.Struct, frozen=True):

@@ -4,10 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-import structlog
-
 from fallow.link.frames import Done, Printed, TaskBroke
 from fallow.link.link import Link
+from fallow.log import Logger
 from fallow.model.changes import LogEntry
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.page import REF_BYTES, ResultPage
@@ -22,7 +21,7 @@ PRINTED_BYTES = 256 * 1024
 PRINTED_S = 0.1
 PAGE_HEAD_BYTES = 100
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 
 class Outbox:

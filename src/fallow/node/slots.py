@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-import structlog
-
+from fallow.log import Logger
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.levels import Level
 from fallow.node import platform
@@ -26,7 +25,7 @@ MAX_BACKOFF_S = 30.0
 FAILED_STARTS = 3
 """After so many slots in a row that died before they were ready the node takes no more leases, until one starts."""
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 EndReason = Literal["timeout", "cancelled", "recycled", "faulty", "limit"]
 

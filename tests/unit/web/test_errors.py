@@ -121,7 +121,7 @@ def test_streamed_bodies_over_the_limit(make_web):
         assert web.is_refusal(answer, 413, "too_large")
 
 
-def test_a_fault_of_the_hub_shows_a_number_and_nothing_else(web, monkeypatch, capsys):
+def test_a_fault_of_the_hub_shows_a_number_and_nothing_else(web, monkeypatch, caplog):
     def broken():
         raise RuntimeError("the secret inside")
 
@@ -129,7 +129,7 @@ def test_a_fault_of_the_hub_shows_a_number_and_nothing_else(web, monkeypatch, ca
     answer = web.get("/api/v1/nodes")
     assert web.is_refusal(answer, 500, "internal")
     assert "secret" not in answer.text
-    logged = capsys.readouterr().out
+    logged = caplog.text
     assert answer.json()["error"]["message"].rsplit(" ", 1)[-1] in logged
     assert "the secret inside" in logged
 

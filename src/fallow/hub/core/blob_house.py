@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import structlog
-
 from fallow.hub.core.journal import Journal
+from fallow.log import Logger
 from fallow.model.errors import StateError
 from fallow.model.ids import Digest
 from fallow.state.blobs import BlobStore, LocalBlobs
@@ -33,7 +32,7 @@ DELETE_RETRY_S = 60.0
 """Wait before a blob that a store far away refused to delete is tried again."""
 
 T = TypeVar("T")
-_log = structlog.get_logger("fallow.hub")
+_log = Logger("fallow.hub")
 
 
 class BlobHouse:

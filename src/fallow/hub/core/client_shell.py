@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from fallow.hub.core.blob_desk import BlobDesk
 from fallow.hub.core.watch import Watch
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 READ_BYTES = 4 << 20
 """Result bytes read from the state at a time for one watch."""
 
-_log = structlog.get_logger("fallow.hub")
 _encode = msgspec.msgpack.Encoder().encode
 
 

@@ -8,8 +8,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-import structlog
-
 import fallow
 from fallow.hub.core.blob_house import BlobHouse
 from fallow.hub.core.checkpoints import CheckpointDesk
@@ -27,6 +25,7 @@ from fallow.hub.core.settings import HubSettings
 from fallow.hub.core.tokens import TokenBook
 from fallow.link.frames import PROTOCOL_VERSION, Welcome
 from fallow.link.link import Link
+from fallow.log import Logger
 from fallow.model.changes import (
     AddResults,
     AddToken,
@@ -78,7 +77,7 @@ LISTED_ENDED_JOBS = 100_000
 """Ended named jobs whose names are indexed at start."""
 
 T = TypeVar("T")
-_log = structlog.get_logger("fallow.hub")
+_log = Logger("fallow.hub")
 
 
 class Hub:

@@ -10,15 +10,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import structlog
-
+from fallow.log import Logger
 from fallow.model.changes import Change
 from fallow.model.errors import HubFull, Unavailable
 from fallow.state.state import State
 
 REOPENING = "the hub could not write its state and opens it again; try in a moment"
 
-_log = structlog.get_logger("fallow.hub")
+_log = Logger("fallow.hub")
 
 
 class Journal:

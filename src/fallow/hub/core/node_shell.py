@@ -5,8 +5,6 @@ from collections.abc import Callable
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from fallow.hub.core.blob_desk import BlobDesk
 from fallow.link.frames import (
     PROTOCOL_VERSION,
@@ -32,6 +30,7 @@ from fallow.link.frames import (
     TaskBroke,
 )
 from fallow.link.link import Link
+from fallow.log import Logger
 from fallow.model.errors import BadRequest, FallowError
 from fallow.model.ids import JobId, LeaseId, NodeId
 from fallow.model.lease import MAX_PROGRESS_MESSAGE, Lease
@@ -52,7 +51,7 @@ GRANT_BYTES = 256 * 1024
 MAX_REASON = 8 * 1024
 """Characters in which a node may say why it takes no work: a few causes, one with the end of a slot's output or a path."""
 
-_log = structlog.get_logger("fallow.hub")
+_log = Logger("fallow.hub")
 
 
 class NodeShell:

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
-import structlog
-
 from fallow.hub.core.blob_house import BlobHouse
+from fallow.log import Logger
 from fallow.model.ids import Digest
 from fallow.state.state import State
 
@@ -15,7 +14,7 @@ ORPHAN_S = 3600.0
 PAUSE_S = 0.02
 """Between parts of a round, so that it is in nobody's way."""
 
-_log = structlog.get_logger("fallow.hub")
+_log = Logger("fallow.hub")
 
 
 async def sweep_orphans(house: BlobHouse, state: State, state_id: int) -> None:

@@ -10,14 +10,14 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.routes import HTTPRoute
 
+from fallow.log import Logger
 from fallow.model.errors import BadRequest, FallowError
 
-_log = structlog.get_logger("fallow.web")
+_log = Logger("fallow.web")
 
 CODES = {  # of what the framework refuses
     401: "denied",

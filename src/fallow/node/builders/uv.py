@@ -10,8 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import structlog
-
+from fallow.log import Logger
 from fallow.model.environment import EnvironmentLock
 from fallow.model.errors import EnvironmentFailed
 from fallow.model.ids import Digest
@@ -29,7 +28,7 @@ TESTS = r"[/\\]tests?[/\\]"
 HUB_INDEX = "fallow"
 """What uv calls the hub's index; its password is in a variable of this name."""
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 
 class UvBuilder:

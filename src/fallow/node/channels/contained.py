@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import structlog
-
+from fallow.log import Logger
 from fallow.node.accounts import Accounts
 from fallow.node.channel import ChannelOwner
 from fallow.node.channels.watched import WatchedChannel
@@ -30,7 +29,7 @@ CLOSE_WAIT_S = 10.0
 CONNECT_S = 60.0
 """A container that has started connects within this, on the busiest computer."""
 
-_log = structlog.get_logger("fallow.node")
+_log = Logger("fallow.node")
 
 
 class ContainedChannel(WatchedChannel):
