@@ -16,11 +16,11 @@ import blake3
 import msgspec
 
 from fallow.client.engine import Engine
-from fallow.client.environments import check_python_of, with_packages
+from fallow.client.environments import Environment, check_python_of, with_packages
 from fallow.client.options import Options, parse_options
 from fallow.client.progress import NoBar, ProgressBar
 from fallow.client.session import ClientSession
-from fallow.client.sources import LocalSources
+from fallow.client.sources import LocalSources, Paced
 from fallow.model.errors import PicklingFailed
 from fallow.model.ids import Digest, JobId, uuid7
 from fallow.model.job import JobSpec, StageKind
@@ -49,6 +49,7 @@ class GridCore:
         self._defaults = defaults
         self._sources = LocalSources()
         self._locker: Locker | None = None
+        self._stamps: dict[Environment, Paced[object]] = {}
         self._shows_progress = shows_progress
         self._temporary: Path | None = None
         self.want_sandboxes: Callable[[], None] = lambda: None
@@ -96,6 +97,18 @@ class GridCore:
         from fallow.client.needed import needed_packages
 
         return msgspec.structs.replace(options, env=with_packages(env, *needed_packages(functions)))
+
+    def code_version(self, options: Options, *, is_sure: bool) -> object:
+        """Return what changes when the code that travels beside functions does: local modules, projects of an environment."""
+        env = options.env
+        if env is None or not (env.packages or env.files):
+            return self._sources.version(is_sure=is_sure)
+        found = self._stamps.get(env)
+        if found is None:
+            from fallow.client.locking import stamp_of
+
+            found = self._stamps[env] = Paced(lambda: stamp_of(env))
+        return self._sources.version(is_sure=is_sure), found(is_sure=is_sure)
 
     @staticmethod
     def pickle_stages(stages: Sequence[tuple[StageKind, Callable[..., Any]]]) -> tuple[bytes, tuple[Digest, ...]]:

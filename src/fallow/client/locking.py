@@ -56,7 +56,7 @@ class Locker:
 
     async def lock(self, environment: Environment) -> Locked:
         """Return the lock. Raises BadRequest: it can't be resolved, a project can't be built, there is no uv."""
-        key = (environment, *(_stamp(path) for path in (*environment.files, *map(_path_of, _local(environment)))))
+        key = (environment, stamp_of(environment))
         found = self._locked.get(key)
         if found is None:
             found = self._locked[key] = asyncio.ensure_future(self._lock(environment))
@@ -130,6 +130,11 @@ class Locker:
                     raise BadRequest(f"the project {path} can't be built:\n{problem}")
                 found = self._wheels[path] = (stamp, made[0].name, _read_wheel(made[0]))
         return found[1], found[2]
+
+
+def stamp_of(environment: Environment) -> tuple[object, ...]:
+    """Return what changes when a file or a project that an environment names does; raises BadRequest if one is not there."""
+    return tuple(_stamp(path) for path in (*environment.files, *map(_path_of, _local(environment))))
 
 
 def _read(text: str, python: str, wheels: Mapping[str, tuple[str, bytes]]) -> Locked:

@@ -50,6 +50,8 @@ class Stream:
         self._kind = kind
         self._name = getattr(function, "__qualname__", type(function).__name__)
         self._options = core.fit(options, [(kind, function)])
+        self.code_version = core.code_version(options, is_sure=False)
+        """Of what travels beside the function: when it changes, calls need another stream."""
         self._lock = threading.Lock()
         self._calls: list[Call] = []
         self._cancelled: list[int] = []
@@ -316,8 +318,13 @@ class StreamBook:
     def _find(self, function: Callable[..., Any], options: Options) -> Stream:
         key = (id(function), options)
         found = self._streams.get(key)
+        busy = self._apply.get(options) if found is None else found[1]
+        # While calls are out more follow quickly. After them, files may have been written.
+        version = self._core.code_version(options, is_sure=busy is None or not busy._futures)
         if found is not None and found[0] is function:
-            return found[1]
+            if found[1].code_version == version:
+                return found[1]
+            self._leave(found[1])
         with self._lock:
             is_captured = options.env is not None and options.env.is_capture  # what one function needs, not any
             if is_captured or _is_importable(function) or self._was_seen(function):
@@ -325,6 +332,9 @@ class StreamBook:
                 self._streams[key] = (function, stream)
                 return stream
             apply = self._apply.get(options)
+            if apply is not None and apply.code_version != version:
+                self._core.engine.post(apply.seal)
+                apply = None
             if apply is None:
                 apply = self._apply[options] = Stream(
                     self._core, "apply", callable, options
@@ -338,6 +348,10 @@ class StreamBook:
         with contextlib.suppress(TypeError):  # some can't be referred to weakly: never the same object for sure
             self._seen_once[id(function)] = function
         return False
+
+    def _leave(self, stream: Stream) -> None:
+        self._core.engine.post(stream.seal)
+        self._drop(stream)
 
     def _drop(self, stream: Stream) -> None:
         with self._lock:

@@ -1,0 +1,148 @@
+"""The user's own modules travel by themselves, and a task never runs an old copy of one that has changed."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from fallow import Grid
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def grid(no_orphans):
+    """Of one slot, so that each call meets what the one before has left."""
+    with Grid(slots=1, progress=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    folder = tmp_path / "program"
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+
+    def make(name, text):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        importlib.invalidate_caches()
+        return path
+
+    yield make
+    for name in set(sys.modules) - before:
+        if name.startswith("robin"):
+            del sys.modules[name]
+
+
+def test_each_call_runs_what_the_files_hold_now(grid, write):
+    """Nothing is reloaded here: the very function objects of before are submitted and mapped."""
+    write("robin_inner.py", "VALUE = 0\n")
+    write("robin.py", "def value(_):\n    import robin_inner\n    return robin_inner.VALUE\n")
+    robin = importlib.import_module("robin")
+    for value in (1, 22, 333):
+        write("robin_inner.py", f"VALUE = {value}\n")
+        assert grid.submit(robin.value, 0).result(60) == value
+        assert grid.map(robin.value, [0]).result(60) == [value]
+        assert grid.submit(lambda: robin.value(0)).result(60) == value  # travels by value, in a stream of any functions
+    write("robin.py", "def value(_):\n    return 'the function itself'\n")
+    assert grid.submit(robin.value, 0).result(60) == "the function itself"
+    assert grid.map(robin.value, [0]).result(60) == ["the function itself"]
+
+
+def test_what_is_imported_later_reaches_a_stream_that_is_open(grid, write):
+    write("robin_first.py", "def value():\n    return 1\n")
+    write("robin_second.py", "def value():\n    return 2\n")
+    first = importlib.import_module("robin_first")
+    assert grid.submit(lambda: first.value()).result(60) == 1
+    second = importlib.import_module("robin_second")
+    assert grid.submit(lambda: second.value()).result(60) == 2
+
+
+def test_calls_share_a_job_while_nothing_changes(grid, write):
+    write("robin.py", "def value(x):\n    return x\n")
+    robin = importlib.import_module("robin")
+    futures = [grid.submit(robin.value, x) for x in range(2000)]
+    jobs = {each._stream.job for each in futures if each._stream is not None}
+    assert [each.result(60) for each in futures] == list(range(2000))
+    assert len(jobs) == 1
+
+
+def test_a_changed_project_is_built_anew_for_submits_too(grid, write, monkeypatch, tmp_path):
+    from fallow import Environment
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write("project/pyproject.toml", '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
+    write("project/backend.py", BACKEND)
+    write("project/robin_built.py", "VALUE = 0\n")
+
+    def value(_):
+        import robin_built
+
+        return robin_built.VALUE
+
+    options = grid.options(env=Environment.from_project(tmp_path / "program" / "project"))
+    for number in (1, 22):
+        write("project/robin_built.py", f"VALUE = {number}\n")
+        assert options.submit(value, 0).result(60) == number
+
+
+SCRIPT = """
+import robin_space.loaded
+from fallow import Grid
+
+def lazily(_):
+    import robin_late
+    from robin_space import late
+    return robin_late.VALUE, late.VALUE, robin_space.loaded.VALUE
+
+class Bird:
+    def sing(self, _):
+        from robin_package import song
+        return song.VALUE
+
+if __name__ == "__main__":
+    with Grid(slots=1, progress=False) as grid:
+        print(grid.map(lazily, [1]).result(60), grid.map(Bird().sing, [1]).result(60))
+"""
+
+
+def test_a_script_finds_on_the_node_what_its_functions_import_when_they_run(write, tmp_path):
+    write("robin_late.py", "import robin_last\nVALUE = robin_last.VALUE\n")
+    write("robin_last.py", "VALUE = 1\n")
+    write("robin_space/loaded.py", "VALUE = 2\n")  # a namespace: no __init__.py
+    write("robin_space/late.py", "VALUE = 3\n")
+    write("robin_package/__init__.py", "")
+    write("robin_package/song.py", "from robin_other import VALUE\n")
+    write("robin_other.py", "VALUE = 4\n")
+    script = write("main.py", SCRIPT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert (done.stdout, done.stderr) == ("[(1, 3, 2)] [4]\n", "")
+
+
+BACKEND = """
+import zipfile
+from pathlib import Path
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    info = "robin-1.0.dist-info"
+    files = {"robin_built.py": Path("robin_built.py").read_text()}
+    files[info + "/METADATA"] = "Metadata-Version: 2.1\\nName: robin\\nVersion: 1.0\\n"
+    files[info + "/WHEEL"] = "Wheel-Version: 1.0\\nGenerator: tests\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    files[info + "/RECORD"] = "".join(name + ",,\\n" for name in [*files, info + "/RECORD"])
+    with zipfile.ZipFile(Path(folder, "robin-1.0-py3-none-any.whl"), "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)
+    return "robin-1.0-py3-none-any.whl"
+
+
+def build_sdist(folder, config_settings=None):
+    import tarfile
+
+    with tarfile.open(Path(folder, "robin-1.0.tar.gz"), "w:gz") as archive:
+        archive.add(".", "robin-1.0")
+    return "robin-1.0.tar.gz"
+"""
