@@ -67,12 +67,12 @@ async def measure(level, sandbox, settings, folder, tasks, guard):
     begun = time.perf_counter()
     slot = OneSlot(level, folder, guard)
     job = NodeJob(1, spec, slot.kind)
-    job.prepare(function, {}, {})
+    job.prepare(function, (), {})
     slot.process.start(sys.executable, sandbox, settings)
     try:
         await slot.hear()
         ready = time.perf_counter()
-        slot.process.write(job.load_message() + job.run_message(0, 1, -1, 1))
+        slot.process.write(job.load_message(slot.process) + job.run_message(0, 1, -1, 1))
         await slot.hear()
         first = time.perf_counter()
         for number in range(tasks):

@@ -188,7 +188,8 @@ class Dispatcher:
             for slot in self.pool:
                 if held.number in slot.jobs:
                     slot.jobs.discard(held.number)
-                    slot.forgets.append(held.forget_message())
+                    slot.messages.append(held.forget_message())
+                    slot.process.take_back(("job", held.number))
 
     def resume(self) -> None:
         """There is a new link: ask again for what is missing."""
@@ -290,8 +291,8 @@ class Dispatcher:
     def _prepare(self, job: NodeJob) -> None:
         spec = job.spec
         function = self._fetch(job, spec.function)
-        refs = {digest: str(self._fetch(job, digest)) for digest in spec.refs}
-        folders = {name: str(self._sources_folder / digest) for name, digest in spec.sources.items()}
+        refs = {digest: path for digest in spec.refs if (path := self._fetch(job, digest)) is not None}
+        folders = [self._sources_folder / digest for digest in spec.sources.values()]
         packed = {digest: self._sources_folder / digest for digest in spec.sources.values()}
         packed = {digest: folder for digest, folder in packed.items() if not folder.exists()}
         assert function is not None
@@ -503,30 +504,19 @@ class Dispatcher:
         self, slot: Slot, job: NodeJob, queued: QueuedLease, start: int, stop: int, shelved: ShelvedPage | None
     ) -> None:
         spec = job.spec
-        parts = slot.forgets
+        is_first = job.number not in slot.jobs
+        try:
+            self._give(slot, job, start, shelved)
+        except OSError as error:
+            self._give_up(queued.lease, start, stop, f"its files can't be given to a slot: {error}")
+            return
+        parts = slot.messages
         slot.runs += 1
         batch = Batch(slot.runs, queued.lease.id, spec.id, job.number, start, stop)
-        if job.number not in slot.jobs:
-            slot.jobs.add(job.number)
-            slot.sources.update(spec.sources)
-            if slot.process.kind.sandbox != "process":
-                slot.owner = spec.owner
-            parts.append(job.load_message())
-            batch.is_first = True
-        number = -1
-        if shelved is not None:
-            number = shelved.number
-            if number not in slot.pages:
-                slot.pages.add(number)
-                page = shelved.page
-                path = None if page.blob is None else str(self._fetch(job, page.blob))
-                refs = {digest: str(self._fetch(job, digest)) for digest in page.refs}
-                parts.append(job.page_message(shelved, path, refs))
-            if shelved.page.blob is not None and stop == shelved.page.stop:
-                batch.last_of_page = number
-        checkpoint = self._checkpoints.of(spec.id, start)
-        if checkpoint is not None and (left := self._fetch(job, checkpoint)) is not None:
-            parts.append(job.resume_message(start, left))
+        batch.is_first = is_first
+        number = -1 if shelved is None else shelved.number
+        if shelved is not None and shelved.page.blob is not None and stop == shelved.page.stop:
+            batch.last_of_page = number
         parts.append(job.run_message(start, stop, number, batch.number))
         batch.cores, batch.memory_bytes = queued.cores, queued.memory_bytes
         batch.timeout_s = spec.timeout_s
@@ -534,8 +524,27 @@ class Dispatcher:
         batch.since = time.monotonic()
         slot.batches.append(batch)
         slot.process.write(parts[0] if len(parts) == 1 else b"".join(parts))
-        slot.forgets = []
+        slot.messages = []
         self._enforcer.sent(slot, batch)
+
+    def _give(self, slot: Slot, job: NodeJob, start: int, shelved: ShelvedPage | None) -> None:
+        """Add what the slot lacks for a batch to its messages; raises OSError."""
+        spec, process, parts = job.spec, slot.process, slot.messages
+        if job.number not in slot.jobs:
+            if process.kind.sandbox != "process":
+                slot.owner = spec.owner
+            parts.append(job.load_message(process))
+            slot.jobs.add(job.number)
+            slot.sources.update(spec.sources)
+        if shelved is not None and shelved.number not in slot.pages:
+            page = shelved.page
+            path = None if page.blob is None else self._fetch(job, page.blob)
+            refs = {digest: ref for digest in page.refs if (ref := self._fetch(job, digest)) is not None}
+            parts.append(job.page_message(shelved, path, refs, process))
+            slot.pages.add(shelved.number)
+        checkpoint = self._checkpoints.of(spec.id, start)
+        if checkpoint is not None and (left := self._fetch(job, checkpoint)) is not None:
+            parts.append(job.resume_message(start, left, process))
 
     # --- what slots say ---
 
@@ -613,7 +622,8 @@ class Dispatcher:
             job.sizer.note(tasks, batch.ran_s, batch.result_bytes, is_first=batch.is_first)
             if batch.last_of_page >= 0 and batch.last_of_page in slot.pages:
                 slot.pages.discard(batch.last_of_page)
-                slot.forgets.append(job.forget_message(batch.last_of_page))
+                slot.process.take_back(("page", batch.last_of_page))
+                slot.messages.append(job.forget_message(batch.last_of_page))
 
     def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, bytes]]) -> None:
         if slot.batches:
@@ -699,5 +709,6 @@ class Dispatcher:
             for slot in self.pool:
                 if shelved.number in slot.pages:
                     slot.pages.discard(shelved.number)
+                    slot.process.take_back(("page", shelved.number))
                     if job is not None:
-                        slot.forgets.append(job.forget_message(shelved.number))
+                        slot.messages.append(job.forget_message(shelved.number))

@@ -6,6 +6,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from fallow.model.errors import BadRequest
@@ -13,8 +14,10 @@ from fallow.model.ids import Digest
 from fallow.model.job import Counting, JobSpec
 from fallow.model.page import INLINE_BYTES
 from fallow.node.batch_sizer import BatchSizer
+from fallow.node.given_files import Holder
 from fallow.node.page_shelf import ShelvedPage
 from fallow.node.slot_kind import SlotKind
+from fallow.node.slot_process import SlotProcess
 from fallow.slot.protocol import FORGET, HEADER, LOAD, PAGE, RESUME, RUN
 
 MAX_SOURCE_BYTES = 512 << 20
@@ -36,43 +39,54 @@ class NodeJob:
         """Why it can't run here at all."""
         self.lacks_environment = False
         """Whether that is no fault of its own: another node may have what it needs."""
-        self._load: bytes | None = None
+        self._function: bytes | Path | None = None
+        self._sources: Sequence[Path] = ()
+        self._refs: Mapping[Digest, Path] = {}
 
     @property
     def is_ready(self) -> bool:
-        return self._load is not None
+        return self._function is not None
 
-    def prepare(self, function: Path, folders: dict[str, str], refs: dict[Digest, str]) -> None:
-        """Everything is here: build what slots are sent. folders: the unpacked sources by module name."""
-        spec = self.spec
+    def prepare(self, function: Path, sources: Sequence[Path], refs: Mapping[Digest, Path]) -> None:
+        """Everything is here. sources: the unpacked folders."""
         is_large = function.stat().st_size > INLINE_BYTES
+        self._function = function if is_large else function.read_bytes()
+        self._sources = sources
+        self._refs = refs
+
+    def load_message(self, process: SlotProcess) -> bytes:
+        """Build what makes a slot know the job, and give it the files that it needs; raises OSError if that can't be."""
+        spec, function = self.spec, self._function
+        assert function is not None
+        holder: Holder = ("job", self.number)
+        data = function if isinstance(function, bytes) else b""
         counting = [spec.inputs.start, spec.inputs.step] if isinstance(spec.inputs, Counting) else None
         head = [
             spec.stages,
             spec.codec,
-            str(function) if is_large else None,
+            process.give(function, holder) if isinstance(function, Path) else None,
             counting,
             spec.timeout_s is not None,
-            list(folders.values()),
-            refs,
+            [process.give(folder, None) for folder in self._sources],
+            {digest: process.give(path, holder) for digest, path in self._refs.items()},
         ]
-        every_ms = round(spec.checkpoint_s * 1000)
-        self._load = self._message(LOAD, head, b"" if is_large else function.read_bytes(), (every_ms, 0), 0)
+        return self._message(LOAD, head, data, (round(spec.checkpoint_s * 1000), 0), 0)
 
-    def load_message(self) -> bytes:
-        assert self._load is not None
-        return self._load
-
-    def page_message(self, shelved: ShelvedPage, path: str | None, refs: dict[Digest, str]) -> bytes:
-        """Build what sends an input page. path: the file, if the page is a blob."""
+    def page_message(
+        self, shelved: ShelvedPage, path: Path | None, refs: Mapping[Digest, Path], process: SlotProcess
+    ) -> bytes:
+        """Build what sends an input page, and give the slot its files; raises OSError. path: the file, if the page is a blob."""
         page = shelved.page
-        head = [path, page.kept, refs] if path is not None or page.kept is not None or refs else None
+        head = None
+        if path is not None or page.kept is not None or refs:
+            given = {digest: process.give(each, ("job", self.number)) for digest, each in refs.items()}
+            head = [None if path is None else process.give(path, ("page", shelved.number)), page.kept, given]
         data = b"" if path is not None else page.data or b""
         return self._message(PAGE, head, data, (page.start, page.stop), shelved.number)
 
-    def resume_message(self, index: int, path: Path) -> bytes:
-        """Build what lets a task go on from the checkpoint in a file."""
-        text = os.fsencode(path)
+    def resume_message(self, index: int, path: Path, process: SlotProcess) -> bytes:
+        """Build what lets a task go on from the checkpoint in a file; raises OSError."""
+        text = os.fsencode(process.give(path, ("job", self.number)))
         return HEADER.pack(RESUME, self.number, len(text), index, 0, 0, 0) + text
 
     def run_message(self, start: int, stop: int, page: int, number: int) -> bytes:
@@ -102,6 +116,7 @@ def unpack_sources(archive: Path, folder: Path) -> None:
             for member in members:
                 _check(member)
             zipped.extractall(partial)
+        partial.chmod(0o755)  # a container's user is another
         try:
             partial.rename(folder)
         except OSError:

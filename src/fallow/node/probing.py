@@ -110,7 +110,7 @@ class _Proof:
             codec="json",
         )
         self._job = NodeJob(1, spec, kind)
-        self._job.prepare(self._secret, {}, {})
+        self._job.prepare(self._secret, (), {})
         process = self._process = SlotProcess(self, 0, kind, folder)
         process.start(settings.python, sandbox, settings)
         return await self._outcome
@@ -118,7 +118,7 @@ class _Proof:
     def clear(self) -> None:
         if self._process is not None:
             self._process.close()
-            shutil.rmtree(self._process.folder, ignore_errors=True)
+            self._process.clear()
             self._secret.unlink(missing_ok=True)
 
     def _tell(self, outcome: str | None) -> None:
@@ -128,18 +128,27 @@ class _Proof:
     # --- what the slot says ---
 
     def slot_ready(self, process: SlotProcess) -> None:
-        page = InputPage(self._job.spec.id, 0, 1, json.dumps([str(self._secret)]).encode())
+        try:
+            given = process.give(self._secret, None)
+        except OSError as error:
+            self._tell(f"the agent's folder can't hold links, by which slots are given files: {error}")
+            return
+        page = InputPage(self._job.spec.id, 0, 1, json.dumps([[str(self._secret), given]]).encode())
         parts = [
-            self._job.load_message(),
-            self._job.page_message(ShelvedPage(1, page), None, {}),
+            self._job.load_message(process),
+            self._job.page_message(ShelvedPage(1, page), None, {}, process),
             self._job.run_message(0, 1, 1, 1),
         ]
         process.write(b"".join(parts))
 
     def slot_done(self, process: SlotProcess, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None:
-        self._tell(
-            None if bytes(body) == b"[false]" else f"a task in it could read the agent's files: {bytes(body)!r:.500}"
-        )
+        told = bytes(body)
+        if told == b"[[false,true]]":
+            self._tell(None)
+        elif told == b"[[false,false]]":
+            self._tell("a task in it could not read what it was given")
+        else:
+            self._tell(f"a task in it could read the agent's files: {told!r:.500}")
 
     def slot_gave(self, process: SlotProcess, number: int, at: int) -> None:
         pass

@@ -37,8 +37,9 @@ class Launch:
     containment: Containment
     """Network, limits and image. Limits are enforced outside (`fallow.node.limits`) unless `Sandbox.limits` is true."""
     readable: Sequence[Path] = ()
-    """Files and folders that it may read beside the system's: the interpreter's, the slot program, the agent's cache of
-    blobs, sources and environments. Those that are not there are left out."""
+    """Files and folders that it may read beside the system's: the slot program, and one in which the agent puts blobs and
+    sources for it while it runs. Those that are not there are left out. What the interpreter reads is another matter: see
+    `fallow.node.sandboxes.paths`."""
     prefix: Sequence[str] = ()
     """What to put before whatever is started, so that it runs under the agent's limits."""
     accounts: Accounts | None = None

@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ import fallow.slot
 from fallow.model.page import INLINE_BYTES
 from fallow.node import environment, platform
 from fallow.node.channel import Channel
+from fallow.node.given_files import GivenFiles, Holder
 from fallow.node.limits import Guard
 from fallow.node.sandbox import Launch, Sandbox
 from fallow.node.settings import NodeSettings
@@ -42,8 +44,6 @@ _decode_progress = msgspec.json.Decoder(tuple[float | None, str]).decode
 
 SLOT_PROGRAM = Path(fallow.slot.__file__).with_name("__main__.py")
 PROGRAM_FOLDERS = (SLOT_PROGRAM.parent.parent, Path(cloudpickle.__file__).parent)
-SHARED_FOLDERS = ("cache", "sources", "environments")
-"""What slots may read in the agent's folder."""
 
 
 class SlotOwner(Protocol):
@@ -95,6 +95,7 @@ class SlotProcess:
         self.guard: Guard | None = None
         """Its limits, if it has any."""
         self._owner = owner
+        self._given = None if kind.sandbox == "process" else GivenFiles(folder.with_name(f"{folder.name}-given"))
         self._channel: Channel
         self._mapped: mmap.mmap | None = None
         self._counter = memoryview(bytes(COUNTER_BYTES)).cast("Q")
@@ -112,6 +113,8 @@ class SlotProcess:
     def start(self, python: str, sandbox: Sandbox, settings: NodeSettings) -> None:
         """Start the process; raises OSError if it can't be started. python: the interpreter that it runs in."""
         self.folder.mkdir(parents=True)
+        if self._given is not None:
+            self._given.open()
         self._counter_path = self.folder / "counter"
         self._counter_path.write_bytes(bytes(COUNTER_BYTES))
         with self._counter_path.open("r+b") as file:
@@ -137,7 +140,7 @@ class SlotProcess:
             containment=self.kind.containment,
             prefix=() if self.guard is None else self.guard.prefix(),
             accounts=None if self.guard is None else self.guard.accounts,
-            readable=(*PROGRAM_FOLDERS, *(settings.folder / name for name in SHARED_FOLDERS)),
+            readable=PROGRAM_FOLDERS if self._given is None else (*PROGRAM_FOLDERS, self._given.folder),
             work_folder=settings.work_folder,
             channel=settings.channel,
         )
@@ -148,6 +151,21 @@ class SlotProcess:
         except OSError:
             self._release()
             raise
+
+    def clear(self) -> None:
+        """Remove what it leaves, after its end. Blocks."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._given is not None:
+            shutil.rmtree(self._given.folder, ignore_errors=True)
+
+    def give(self, path: Path, holder: Holder | None) -> str:
+        """Return where it finds a file or folder of the agent's: see `GivenFiles.give`. Without a sandbox that is where it lies."""
+        return str(path if self._given is None else self._given.give(path, holder))
+
+    def take_back(self, holder: Holder) -> None:
+        """What it was given for a job or a page is not needed any more."""
+        if self._given is not None:
+            self._given.take_back(holder)
 
     def kill(self) -> None:
         """End the process and everything it started. `slot_died` follows."""

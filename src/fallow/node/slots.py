@@ -17,7 +17,7 @@ from fallow.node.off_loop import OffLoop
 from fallow.node.sandbox import Sandbox, open_sandbox
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind
-from fallow.node.slot_process import SHARED_FOLDERS, SlotProcess
+from fallow.node.slot_process import SlotProcess
 from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
 
 FIRST_BACKOFF_S = 0.1
@@ -81,7 +81,7 @@ class Slot:
         self.jobs: set[int] = set()
         self.pages: set[int] = set()
         self.sources: dict[str, Digest] = {}
-        self.forgets: list[bytes] = []
+        self.messages: list[bytes] = []
         """Messages that go with the next batch."""
         self.printing: Batch | None = None
         """What output belongs to, also if it comes late."""
@@ -175,8 +175,7 @@ class SlotPool:
             if ended:
                 _log.info("ended slots of an earlier agent", slots=ended)
         shutil.rmtree(self._folder, ignore_errors=True)
-        for shared in (self._folder, *(self._settings.folder / name for name in SHARED_FOLDERS)):
-            shared.mkdir(parents=True, exist_ok=True)  # a sandbox shows what there is when a slot starts
+        self._folder.mkdir(parents=True)
         self.limits.open(may_move=self._settings.is_alone)
         for _ in range(self._settings.slots):
             self._start(SlotKind(sandbox=self.default))
@@ -236,7 +235,7 @@ class SlotPool:
             process.start(python, sandbox, self._settings)
         except OSError as error:
             self._release(process)
-            self._clear(folder)
+            self._clear(process)
             self._start_failed(kind, str(error))
             return
         self._slots[process] = Slot(process)
@@ -263,11 +262,11 @@ class SlotPool:
         timer = asyncio.get_running_loop().call_later(wait, again)
         self._timers.add(timer)
 
-    def _clear(self, folder: Path) -> None:
-        """Remove the folder of a slot that has ended, with all that its tasks left there."""
+    def _clear(self, process: SlotProcess) -> None:
+        """Remove the folders of a slot that has ended, with all that its tasks left there."""
 
         async def clear() -> None:
-            await self._off_loop(lambda: shutil.rmtree(folder, ignore_errors=True))
+            await self._off_loop(process.clear)
 
         task = asyncio.get_running_loop().create_task(clear())
         self._clearing.add(task)
@@ -322,7 +321,7 @@ class SlotPool:
         if self._started.pop(process.pid, None) is not None:
             self._write_pids()
         self._release(process)
-        self._clear(process.folder)
+        self._clear(process)
         kind = slot.next_kind or process.kind
         if process.is_ready:
             self._start(kind)

@@ -1,8 +1,12 @@
 """The task that agents run to prove a sandbox."""
 
 
-def finds(path: str) -> bool:
-    """Return whether the task can read a file that it must not see."""
+def finds(paths: list[str]) -> list[bool]:
+    """Return which files the task can read."""
+    return [_reads(path) for path in paths]
+
+
+def _reads(path: str) -> bool:
     try:
         with open(path, "rb"):  # noqa: PTH123 -- pathlib is not needed otherwise
             return True

@@ -2,7 +2,7 @@
 system's programs and the agent's interpreter, read-only.
 
 What a slot shares with its agent lies at the same paths inside: its own folder, which alone can be written to, and read-only the
-slot program, the cache and sources. Nothing of the agent's environment goes in.
+slot program, and what it was given of blobs and sources. Nothing of the agent's environment goes in.
 """
 
 import asyncio

@@ -66,7 +66,7 @@ async def test_a_node_of_its_user_starts_with_plain_processes(hub, monkeypatch):
         ),
         (
             'while [ $1 != -- ]; do shift; done; shift; exec "$@"',
-            "a task in it could read the agent's files: b'[true]'",
+            "a task in it could read the agent's files: b'[[true,true]]'",
         ),
     ],
     ids=["missing", "forbidden", "lying"],
