@@ -9,9 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
+
+sys.path.append(str(Path(__file__).parent))
+from ports import lasting_port
 
 DEADLINE_S = 60.0
 POLL_S = 0.02
@@ -113,9 +117,9 @@ class Programs:
         return self._keep(Program(self.folder, name, arguments, self.environment(**environment)))
 
     def hub(self, *arguments, name="hub", **environment):
-        """Start a hub on a free port with known tokens; `name` is its state folder too."""
+        """Start a hub with known tokens, on a port that it can come back to; `name` is its state folder too."""
         tokens = {"FALLOW_ADMIN_TOKEN": ADMIN, "FALLOW_JOIN_TOKEN": JOIN}
-        arguments = ["--state", self.folder / name, *(arguments or ("--port", "0"))]
+        arguments = ["--state", self.folder / name, *(arguments or ("--port", lasting_port()))]
         return self._keep(HubProgram(self.folder, name, arguments, self.environment(**{**tokens, **environment})))
 
     def node(self, hub, *arguments, name="node-1"):

@@ -159,9 +159,10 @@ class Agent:
             await self._choose_sandbox()
             await self._serve()
         finally:
-            if self._probing is not None:
-                self._probing.cancel()
-                await asyncio.gather(self._probing, return_exceptions=True)
+            measuring = [task for task in (self._probing, self._benchmark) if task is not None]
+            for task in measuring:
+                task.cancel()
+            await asyncio.gather(*measuring, return_exceptions=True)  # they end the processes that they have started
             self._close()
             self._ended.set()
 
@@ -338,7 +339,7 @@ class Agent:
         for timer in (self._beat_timer, self._housekeeping_timer):
             if timer is not None:
                 timer.cancel()
-        for task in (*self._large, *([self._benchmark] if self._benchmark is not None else [])):
+        for task in self._large:
             task.cancel()
         if self._lock is None:
             return  # the folder is another agent's

@@ -73,6 +73,7 @@ async def measure(python: str, environment: Mapping[str, str]) -> float | None:
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
 
 
 if __name__ == "__main__":

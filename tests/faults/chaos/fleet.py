@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,9 @@ import httpx
 import psutil
 from cable import Cable
 from ledger import Ledger
+
+sys.path.append(str(Path(__file__).parents[2]))
+from ports import lasting_port
 
 HERE = Path(__file__).parent
 ADMIN, JOIN = "flw_admin_secret_for_chaos_only", "flw_join_secret_for_chaos_only"
@@ -74,9 +76,7 @@ class Fleet:
         self.is_root = os.name == "posix" and os.geteuid() == 0
         self.disk = folder / "disk"
         self.state = self.disk / "state"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = lasting_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.cables: dict[str, Cable] = {}
         self.programs: dict[str, Program] = {}

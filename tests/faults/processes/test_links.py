@@ -1,6 +1,7 @@
 """Links that break, stand still, lose one way, double, reorder or garble: work goes on, and no result is wrong or taken twice."""
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -51,7 +52,7 @@ def test_a_link_that_breaks_for_seconds_harms_nothing(
     wait_until(lambda: len(executions.counts()) > 60)
     before = len(executions.counts())
     broken = cable.fail(how, 6.5, way)  # longer than the hub waits for a node that has gone
-    wait_until(lambda: len(executions.counts()) > before + 20)  # work goes on meanwhile
+    wait_until(lambda: len(executions.counts()) >= min(before + 20, TASKS))  # work goes on meanwhile
     assert job.result(60) == expected()
     broken.result(60)
     wait_until(lambda: all(node["connected"] for node in hub.get("/nodes")["nodes"]))
@@ -126,9 +127,10 @@ def test_garbage_from_a_stranger_does_the_hub_no_harm(programs, grid_of, wait_un
                 await reader.readuntil(b"\r\n\r\n")
             writer.write(chance.randbytes(GARBAGE_BYTES))
             writer.write_eof()
-            async with asyncio.timeout(20):
-                while await reader.read(1 << 16):
-                    pass
+            async with asyncio.timeout(60):
+                with contextlib.suppress(ConnectionError):  # it may hang up before it has read all
+                    while await reader.read(1 << 16):
+                        pass
             writer.close()
 
     asyncio.run(main())

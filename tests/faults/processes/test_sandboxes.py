@@ -1,5 +1,6 @@
 """An agent that is killed leaves nothing in its sandboxes running, not even what can't notice by itself."""
 
+import os
 import signal
 import time
 
@@ -8,7 +9,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.service("bubblewrap")]
 
-MARKER = "daemon-of-a-killed-agent"
+MARKER = f"daemon-of-a-killed-agent-{os.getpid()}"
 
 
 def settle_in(marker):

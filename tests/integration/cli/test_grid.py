@@ -2,10 +2,9 @@
 
 import json
 import signal
-import socket
 
 import pytest
-from programs_for_tests import ADMIN, JOIN, wait_until
+from programs_for_tests import ADMIN, JOIN, lasting_port, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -272,9 +271,7 @@ def test_malformed_options_of_a_node(programs, option, value):
 
 
 def test_a_node_that_starts_before_its_hub_joins_it(programs):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = lasting_port()
     options = ["--slots", "1", "--name", "early", "--state", programs.folder / "early"]
     early = programs.start("node", f"http://127.0.0.1:{port}", *options, name="early", FALLOW_TOKEN=JOIN)
     wait_until(lambda: f"no hub answers at http://127.0.0.1:{port}" in early.said(), "the node to try")

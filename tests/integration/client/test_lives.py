@@ -4,7 +4,6 @@ import asyncio
 import functools
 import gc
 import operator
-import os
 import signal
 import subprocess
 import sys
@@ -251,17 +250,22 @@ def test_ctrl_c_cancels_what_is_waited_for_and_the_grid_goes_on(no_orphans):
 
 
 def wait_until_sleeping(process: subprocess.Popen) -> None:
-    """Wait until the main thread blocks: then it is in the wait that Ctrl-C is to end."""
-    quiet = 0
-    last = None
+    """Wait until the main thread blocks for long: then it is in the wait that Ctrl-C is to end."""
+    quiet, last = 0, None
     deadline = time.monotonic() + 60
-    while quiet < 5:
+    while quiet < 10:
         assert time.monotonic() < deadline
-        used = psutil.Process(process.pid).cpu_times()[:2]
-        quiet = quiet + 1 if used == last else 0
-        last = used
-        os.sched_yield()
+        state, switches = main_thread(process)
+        quiet = quiet + 1 if state == "S" and switches == last else 0  # one that waits for a processor is in state R
+        last = switches
         time.sleep(0.05)
+
+
+def main_thread(process: subprocess.Popen) -> tuple[str, str]:
+    """Return the state of a process's main thread, and how often it has begun to wait."""
+    with open(f"/proc/{process.pid}/task/{process.pid}/status") as file:
+        status = dict(line.split(":\t") for line in file if ":\t" in line)
+    return status["State"][0], status["voluntary_ctxt_switches"]
 
 
 def test_a_hub_that_is_not_there():

@@ -130,7 +130,7 @@ def test_options_of_submits(grid):
 
 
 def test_urgent_calls_overtake_queued_ones(grid):
-    slow = [grid.submit(time.sleep, 0.02) for _ in range(200)]
+    slow = [grid.submit(time.sleep, 0.2) for _ in range(200)]
     urgent = grid.options(priority=5).submit(double, 1)
     assert urgent.result(60) == 2
     assert not slow[-1].done()

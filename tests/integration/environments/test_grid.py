@@ -67,7 +67,8 @@ def test_what_can_not_be_resolved_says_why(index, grid):
 
 
 @pytest.mark.slow
-def test_a_build_that_fails_gives_its_log_and_others_go_on(index, grid):
+def test_a_build_that_fails_gives_its_log_and_others_go_on(index, grid, monkeypatch):
+    monkeypatch.setattr("fallow.client.job.START_DELAY_S", 60)  # it starts once the files are spoiled
     index.add("apple", "1.0")
     index.answer_files = index.answer
 

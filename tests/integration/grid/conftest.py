@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,9 @@ import psutil
 import pytest
 
 from fallow import Grid
+
+sys.path.append(str(Path(__file__).parents[2]))
+from ports import lasting_port
 
 ADMIN, JOIN = "flw_admin_secret_for_tests_only", "flw_join_secret_for_tests_only"
 DEADLINE_S = 60.0
@@ -36,9 +38,7 @@ class RealGrid:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = lasting_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()

@@ -117,7 +117,7 @@ def test_a_stopped_node_hands_back_its_work_at_once_and_leaves_no_process(real_g
     processes = psutil.Process(real_grid.processes["one"].pid).children(recursive=True)
     assert len(processes) >= 2
     real_grid.kill("one", signal.SIGTERM)
-    assert not [each for each in psutil.wait_procs(processes, 10)[1]]
+    assert not [each for each in psutil.wait_procs(processes, 60)[1]]
     until(lambda: job.progress.leased == 0, lambda: job.progress)
     job.cancel()
 

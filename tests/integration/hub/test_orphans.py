@@ -69,7 +69,7 @@ def test_a_blob_is_not_swept_while_the_first_row_that_names_it_is_on_its_way(hub
 
             def slow(changes):
                 begun.set()
-                assert may_go_on.wait(20)
+                assert may_go_on.wait(60)
                 commit(changes)
 
             monkeypatch.setattr(hub.state, "commit", slow)
@@ -99,7 +99,7 @@ def test_nothing_is_swept_where_the_blobs_are_of_another_state(hubs, kit, monkey
         async with hubs(**settings, database=str(tmp_path / "another")) as hub:
             assert not await hub.house.off_loop(lambda: hub.blobs.claim(hub._state_id))
             ended = asyncio.create_task(orphans.sweep_orphans(hub.house, hub.state, hub._state_id))
-            await asyncio.wait_for(ended, 20)
+            await asyncio.wait_for(ended, 60)
             assert hub.blobs.size(held) is not None
         async with hubs(**settings) as hub:
             assert await hub.house.off_loop(lambda: hub.blobs.claim(hub._state_id))

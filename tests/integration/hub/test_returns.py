@@ -124,8 +124,9 @@ def test_unnamed_jobs_of_a_client_that_stays_away_end_after_a_restart_too(hubs, 
             spec = client.spec(await client.offer(b"function"), inputs=Counting(0, 1))
             client.send(CreateJob(spec), Seal(spec.id, 5))
             await client.wait(JobCreated)
-        async with hubs(session_grace_s=0.2) as hub:
+        async with hubs() as hub:
             assert hub.scheduler.has_job(spec.id)
+        async with hubs(session_grace_s=0.01) as hub:
             await kit.until(lambda: not hub.scheduler.has_job(spec.id))
             assert len(hub.sessions) == 0
 

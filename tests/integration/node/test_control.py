@@ -239,9 +239,8 @@ async def test_a_damaged_link_resumes_a_blob_where_it_broke_off(hub, monkeypatch
         hub.grant(spec, 0, 3)
         await hub.until(lambda: hub.all(BlobWanted))
         hub.send(BlobChunk(spec.function, 0, len(data), data[:500_000]))
-        await hub.until(
-            lambda: sum(p.stat().st_size for p in (hub.folder / "node/cache/partial").iterdir()) or hub.link
-        )
+        part = hub.folder / "node" / "cache" / "partial" / spec.function
+        await hub.until(lambda: part.stat().st_size == 500_000)
         hub.serves_blobs = True
         hub.cut()
         await hub.finish(spec, 3)
@@ -462,17 +461,27 @@ async def test_slots_that_cannot_start_are_told_with_the_reason(hub, tmp_path):
     )
     broken.chmod(0o755)
     async with hub.node(python=str(broken)):
-        changed = await hub.until(lambda: hub.all(NodeChanged))
-    assert not changed[0].accepting
+        changed = await hub.until(lambda: [frame for frame in hub.all(NodeChanged) if not frame.accepting])
     assert "exit code 3: no luck today" in changed[0].reason
 
 
 async def test_the_benchmark_is_published_once_joined(hub):
     async with hub.node(benchmark=True):
-        (changed,) = await hub.until(lambda: hub.all(NodeChanged))
-    assert changed.accepting
-    assert 0.01 < changed.info.score < 100
-    assert changed.info.score != 1.0
+        changed = await hub.until(lambda: [frame for frame in hub.all(NodeChanged) if frame.info.score != 1.0])
+    assert changed[0].accepting
+    assert 0.01 < changed[0].info.score < 100
+
+
+async def test_an_agent_that_stops_while_it_measures_leaves_no_process(hub, tmp_path):
+    slow = tmp_path / "python"  # one that never ends its measurement
+    slow.write_text(
+        f'#!/bin/sh\ncase "$1" in -I) touch {tmp_path}/begun; exec sleep 1000;; esac\nexec {sys.executable} "$@"\n'
+    )
+    slow.chmod(0o755)
+    async with hub.node(benchmark=True, python=str(slow)) as agent:
+        await hub.until((tmp_path / "begun").exists)
+        await agent.stop()
+    assert agent._benchmark.done()
 
 
 # --- an agent in a process of its own, to be killed --------------------------------------------
@@ -527,7 +536,7 @@ async def test_after_kill_9_nothing_is_left_running_and_results_come_from_the_sp
             assert done.job == job
             for page in done.pages:
                 settled.add(page.start, page.stop)
-        assert len(settled) == int(count)
+        assert len(settled) >= int(count)  # it may have finished more before it died
         await hub.until(lambda: not list((tmp_path / "node" / "spool").iterdir()))
 
 
@@ -561,7 +570,7 @@ def test_slots_end_with_their_agent_even_if_a_fork_of_it_holds_their_pipes(tmp_p
         slot, fork = (psutil.Process(int(pid)) for pid in process.stdout.readline().split())
         process.send_signal(signal.SIGKILL)
     try:
-        assert slot.wait(10) is None  # not our child: its code is unknown
+        assert slot.wait(60) is None  # not our child: its code is unknown
         assert fork.is_running()
     finally:
         fork.kill()

@@ -150,6 +150,7 @@ def test_an_executable_for_each_platform(grid, tmp_path):
 def test_what_a_program_leaves_running_ends_with_it(grid, tmp_path):
     script = f"""
 import os, time
+folder = {str(tmp_path)!r}
 for way in (0, 1, 2):
     if os.fork() == 0:
         if way:
@@ -157,9 +158,11 @@ for way in (0, 1, 2):
         if way == 2 and os.fork():
             os._exit(0)
         os.close(1)
-        open({str(tmp_path)!r} + "/pid-%d" % way, "w").write(str(os.getpid()))
+        with open(folder + "/new-%d" % way, "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(folder + "/new-%d" % way, folder + "/pid-%d" % way)
         time.sleep(600)
-while len([name for name in os.listdir({str(tmp_path)!r}) if name.startswith("pid-")]) < 3:
+while len([name for name in os.listdir(folder) if name.startswith("pid-")]) < 3:
     time.sleep(0.01)
 """
     (found,) = grid.run([sys.executable, "-c", script])

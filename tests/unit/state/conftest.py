@@ -2,8 +2,8 @@
 
 import os
 import shutil
-import socket
 import subprocess
+import sys
 import tempfile
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,9 @@ from fallow.model.job import JobSpec, Pages
 from fallow.model.page import InputPage, ResultPage, StoredPage
 from fallow.state.memory import MemoryState
 from fallow.state.sql import SqlState
+
+sys.path.append(str(Path(__file__).parents[2]))
+from ports import lasting_port
 
 
 class Make:
@@ -108,9 +111,7 @@ def postgresql():
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres", "postgres")
         as_user = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = lasting_port()
     data = folder / "data"
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
     control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]

@@ -209,7 +209,7 @@ def test_it_is_killed_with_all_that_it_started(engine):
     ended = threading.Thread(target=engine.wait, args=(container,))
     ended.start()
     engine.kill(container)
-    ended.join(30)
+    ended.join(60)
     assert not ended.is_alive()
     engine.kill(container)  # again, in vain
     engine.remove(container)

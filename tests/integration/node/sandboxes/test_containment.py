@@ -129,12 +129,13 @@ async def test_it_reaches_no_network_when_that_is_off(contained, hostile, tmp_pa
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server((contained.address, 0)))
         hidden = stack.enter_context(socket.socket(socket.AF_UNIX))
-        hidden.bind("\0fallow-test-abstract")
+        abstract = f"fallow-test-abstract-{os.getpid()}"
+        hidden.bind(f"\0{abstract}")
         hidden.listen()
         plain = stack.enter_context(socket.socket(socket.AF_UNIX))
         plain.bind(str(tmp_path / "socket"))
         plain.listen()
-        addresses = [server.getsockname(), "@fallow-test-abstract", str(tmp_path / "socket"), ("192.0.2.1", 80)]
+        addresses = [server.getsockname(), f"@{abstract}", str(tmp_path / "socket"), ("192.0.2.1", 80)]
         accepting = [asyncio.create_task(answer(each)) for each in (server, hidden, plain)]
         async with contained.node():
             assert await contained.run(hostile.connect, addresses) == []
@@ -180,7 +181,7 @@ async def test_nothing_that_it_starts_outlives_its_slot(contained, hostile):
         assert late.kind == "timeout"
         await contained.hub.until(lambda: not alive(f"{mine}-of-a-"))
         await contained.run(hostile.outlive, f"{mine}-at-the-end", 0.05)
-    assert not alive(f"{mine}-at-the-end")
+    await contained.hub.until(lambda: not alive(f"{mine}-at-the-end"))
 
 
 async def test_it_leaves_no_files_behind(contained, hostile, tmp_path):
@@ -222,7 +223,7 @@ async def test_over_its_processes_it_gets_no_more(contained, hostile, tmp_path):
         assert isinstance(failure, Failure)
         assert failure.kind == "limit"
         assert "limit of 40 processes" in failure.message
-    assert not alive(str(tmp_path))
+    await contained.hub.until(lambda: not alive(str(tmp_path)))
 
 
 async def test_over_its_disk_space_it_is_ended(contained, hostile):
