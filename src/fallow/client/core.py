@@ -29,6 +29,7 @@ from fallow.slot.pages import Piece
 from fallow.slot.pickling import dumps
 
 if TYPE_CHECKING:
+    from fallow.client.direct import DirectCalls
     from fallow.client.job_state import JobState
     from fallow.client.locking import Locker
 
@@ -54,6 +55,8 @@ class GridCore:
         self._temporary: Path | None = None
         self.want_sandboxes: Callable[[], None] = lambda: None
         """Called, on the engine, when a job asks for a sandbox: an embedded node tries them only then."""
+        self.direct: DirectCalls | None = None
+        """Who takes calls past the hub, if the grid is embedded and has no state folder."""
         self.feeders: dict[JobState, threading.Thread] = {}
         """Jobs whose inputs are being sent, each by a thread."""
 

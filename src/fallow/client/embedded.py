@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from fallow.client.config import cache_path
+from fallow.client.direct import DirectCalls
 from fallow.hub.core.hub import Hub
 from fallow.hub.core.opening import open_hub
 from fallow.hub.core.settings import HubSettings
@@ -84,6 +85,11 @@ class EmbeddedGrid:
         self._agent_task = asyncio.create_task(self._agent.run())
         if any(spec.requirements.sandbox is not None for spec in self._hub.book.specs.values()):
             self.want_sandboxes()  # jobs of an earlier process wait for one
+
+    @property
+    def direct_calls(self) -> DirectCalls | None:
+        """Who takes calls past the hub; None if it makes them durable."""
+        return None if self.is_durable or self._agent is None else self._agent.direct_calls
 
     def want_sandboxes(self) -> None:
         """A job asks for a sandbox: find out which there are."""

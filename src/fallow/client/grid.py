@@ -89,6 +89,7 @@ class Grid:
         self._core = GridCore(engine, session, {}, shows_progress=shows)
         if embedded is not None:
             self._core.want_sandboxes = embedded.want_sandboxes
+            self._core.direct = embedded.direct_calls
         self._streams = StreamBook(self._core)
         self._defaults: Options = self._core.options({})
         self._finalizer = weakref.finalize(self, _shut, engine, session, embedded, self._core.feeders)

@@ -26,8 +26,10 @@ class ResultValues:
 
     __slots__ = ("_data", "_failures", "_kept", "_offsets", "_present", "_values", "page")
 
-    def __init__(self, page: StoredPage, data: bytes | Path | None, present: Present | None = None) -> None:
-        """data: the page's bytes, or a file with them if it is a blob. present: makes what users see of the values."""
+    def __init__(
+        self, page: StoredPage, data: bytes | memoryview | Path | None, present: Present | None = None
+    ) -> None:
+        """data: the page's bytes, or a file with them. present: makes what users see of the values."""
         self._present = present
         self.page = page.page
         self._data = data
@@ -112,8 +114,8 @@ def _without(start: int, stop: int, indices: list[int]) -> list[tuple[int, int]]
     return kept
 
 
-def _decode(data: bytes | Path) -> Sequence[Any]:
-    if isinstance(data, bytes):
+def _decode(data: bytes | memoryview | Path) -> Sequence[Any]:
+    if not isinstance(data, Path):
         return decode(data)
     with data.open("rb") as file:
         # private mapping: arrays lie in the file's pages, may be written to, and keep the mapping alive

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fallow.client import direct
+from fallow.client.direct import DirectCall
 from fallow.client.future import Future
 from fallow.client.inputs import UNPICKLED, check_refs
 from fallow.client.options import Options
@@ -56,6 +58,9 @@ class Stream:
         self._calls: list[Call] = []
         self._cancelled: list[int] = []
         self._futures: dict[int, Future[Any]] = {}
+        self._direct = core.direct if options == core.options({}) else None
+        self._direct_calls: dict[int, DirectCall] = {}
+        self._next_direct = direct.FIRST_INDEX
         self._count = 0
         self._sent = 0
         self._is_flushing = False
@@ -63,6 +68,7 @@ class Stream:
         self._room = threading.Condition(self._lock)
         self._bytes_until: list[tuple[int, int]] = []
         self._idle: Any = None
+        self._used_mono = 0.0
         self._feed: JobFeed | None = None
         self._is_ready = False
         self._missing = RangeSet([(0, WHOLE_JOB)])
@@ -96,17 +102,39 @@ class Stream:
                 return None
             if self._error is not None:
                 raise self._error
-            index = self._count
-            self._count += 1
+            if self._may_go_directly(call):
+                index = self._next_direct
+                self._next_direct += 1
+            else:
+                index = self._count
+                self._count += 1
             future: Future[Any] = Future(self, index)
             self._futures[index] = future
-            self._calls.append(call)
-            self._waiting_bytes += len(data)
-            if self._is_flushing:
+            if index >= direct.FIRST_INDEX:
+                alone = self._direct_calls[index] = DirectCall(data, future, self._direct_ended, self._queue)
+                self._core.engine.post(self._run_directly, alone)
                 return future
-            self._is_flushing = True
+            if not self._add(call):
+                return future
         self._core.engine.post(self._flush)
         return future
+
+    def _may_go_directly(self, call: Call) -> bool:
+        """Whether nothing else is under way, but for calls that went directly and left slots idle."""
+        return (
+            self._direct is not None
+            and self._is_ready
+            and len(self._futures) == len(self._direct_calls) < self._direct.slots
+            and len(call[0]) <= direct.MAX_BYTES
+            and not call[1]
+        )
+
+    def _add(self, call: Call) -> bool:
+        """Have a call sent with the next page, in order; return whether `_flush` is to be called for that. Needs the lock."""
+        self._calls.append(call)
+        self._waiting_bytes += len(call[0])
+        was_flushing, self._is_flushing = self._is_flushing, True
+        return not was_flushing
 
     def _explain_unpickled(self, item: Any, error: Exception) -> str:
         """Name the argument that is at fault, if one alone is."""
@@ -123,10 +151,50 @@ class Stream:
         """Stop one task, running or not. What is cancelled at a time goes to the hub together."""
         self._futures.pop(index, None)
         with self._lock:
+            alone = self._direct_calls.get(index)
+            if alone is not None:
+                self._core.engine.post(self._stop_directly, alone)
+                return
             self._cancelled.append(index)
             if len(self._cancelled) > 1:
                 return
         self._core.engine.post(self._cancel_tasks)
+
+    # --- direct calls, on the engine's thread ---
+
+    def _run_directly(self, call: DirectCall) -> None:
+        assert self._direct is not None
+        self._used_mono = time.monotonic()
+        data = pages.encode_calls([call.data])
+        if call.future.done() or not self._direct.run_directly(self.job, call.index, data, call):
+            call.lost()
+
+    def _stop_directly(self, call: DirectCall) -> None:
+        assert self._direct is not None
+        self._direct.stop_directly(call)
+
+    def _direct_ended(self, call: DirectCall) -> bool:
+        with self._lock:
+            del self._direct_calls[call.index]
+            waits = self._futures.pop(call.index, None) is not None
+        if self.is_sealed:
+            self._release_if_over()
+        return waits
+
+    def _queue(self, call: DirectCall) -> None:
+        """Let a call go the usual way."""
+        future = call.future
+        with self._lock:
+            if self._error is not None or future.done():
+                return
+            future._index = self._count
+            self._count += 1
+            self._futures[future._index] = future
+            must_flush = self._add((call.data, ()))
+        if future.done():  # cancelled meanwhile, by the index that it had
+            self.cancel_task(future._index)
+        if must_flush:
+            self._flush()
 
     # --- the engine's thread ---
 
@@ -223,14 +291,21 @@ class Stream:
         self._flush()
 
     def _put_off_idle(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = self._core.engine.loop.call_later(IDLE_S, self.seal)
+        self._used_mono = time.monotonic()
+        if self._idle is None:
+            self._idle = self._core.engine.loop.call_later(IDLE_S, self._seal_if_idle)
+
+    def _seal_if_idle(self) -> None:
+        left_s = self._used_mono + IDLE_S - time.monotonic()
+        if left_s <= 0 and not self._direct_calls:
+            self.seal()
+        else:
+            self._idle = self._core.engine.loop.call_later(max(left_s, 1.0), self._seal_if_idle)
 
     def seal(self) -> None:
         """Take no more calls."""
         with self._lock:
-            if self.is_sealed or self._calls:
+            if self.is_sealed or self._calls or self._direct_calls:
                 return
             self.is_sealed = True
         if self._is_ready:  # else a page is still on its way to being kept, and the seal follows it

@@ -228,6 +228,11 @@ class Agent:
             raise BadRequest(f"no sandbox that tasks may run in here works: {reasons}")
         self._levels_found()
 
+    @property
+    def direct_calls(self) -> Dispatcher:
+        """Who takes direct calls (`run_directly`, `stop_directly`)."""
+        return self._dispatcher
+
     def probe(self) -> None:
         """Find out now which sandboxes work, or once it has joined: a job asks for one."""
         self._probes = True

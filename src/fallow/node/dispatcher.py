@@ -30,7 +30,7 @@ from fallow.node.page_shelf import PageShelf, ShelvedPage
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind, kind_of
 from fallow.node.slot_result import read_result
-from fallow.node.slots import Batch, Slot, SlotPool
+from fallow.node.slots import NO_LEASE, Batch, DirectCall, Slot, SlotPool
 
 ASK_AGAIN_S = 5.0
 """An input page or a spec that was asked for is asked for again after this."""
@@ -104,6 +104,7 @@ class Dispatcher:
         self.pool = SlotPool(settings, self, off_loop)
         self._enforcer = Enforcer(self.pool, self._queue)
         self.environments = Environments(settings, off_loop)
+        self.slots = settings.slots
         self._is_closed = False
 
     def open(self) -> None:
@@ -170,12 +171,40 @@ class Dispatcher:
             for lease in [each.id for each in self._unspecified.values() if each.job == job]:
                 del self._unspecified[lease]
         for slot in self.pool:
-            touched = [batch for batch in slot.batches if batch.job == job]
+            touched = [batch for batch in slot.batches if batch.job == job and (ranges is None or batch.direct is None)]
             for batch in touched:
                 batch.cancelled = True
             if touched:
                 self._enforcer.cancelled(slot)
         self.dispatch()
+
+    def run_directly(self, job_id: JobId, index: int, data: bytes, call: DirectCall) -> bool:
+        """Send a task, with an input page of its own, to an idle slot that has its job, if nothing else waits here; return
+        whether that could be done.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or not job.is_ready or len(self._queue):
+            return False
+        for slot in self.pool:
+            if slot.is_idle and job.number in slot.jobs:
+                break
+        else:
+            return False
+        slot.runs += 1
+        batch = Batch(slot.runs, NO_LEASE, job_id, job.number, index, index + 1)
+        batch.direct = call
+        slot.batches.append(batch)
+        slot.process.write(b"".join((*slot.forgets, job.direct_message(index, data, batch.number))))
+        slot.forgets = []
+        return True
+
+    def stop_directly(self, call: DirectCall) -> None:
+        """End a direct call, and its slot if that is not over in a moment."""
+        for slot in self.pool:
+            for batch in slot.batches:
+                if batch.direct is call:
+                    batch.cancelled = True
+                    self._enforcer.cancelled(slot)
 
     def forget(self, job: JobId) -> None:
         """The job is over."""
@@ -236,7 +265,7 @@ class Dispatcher:
         out = []
         seen: dict[Slot, tuple[int, float]] = {}
         for slot in self.pool:
-            if not slot.batches:
+            if not slot.batches or slot.batches[0].direct is not None:
                 continue
             head = slot.batches[0]
             index = max(slot.process.running_index, head.next)
@@ -575,6 +604,9 @@ class Dispatcher:
         if page.failures and slot.process.guard is not None and slot.process.guard.see() is not None:
             slot.end("limit", page.failures[0].index)  # it has failed of that
             return
+        if batch.direct is not None:
+            self._direct_done(slot, batch.direct, page, path)
+            return
         batch.next = stop
         batch.ran_s += elapsed_ns / 1e9
         batch.result_bytes += body.nbytes
@@ -589,6 +621,16 @@ class Dispatcher:
             self._owner.finished(batch.lease, batch.job, page, path, files, at_once=ended or not self.is_busy)
         if self._shelf.is_over:
             self._trim()
+        if not self.is_busy:
+            self._owner.settled()
+
+    def _direct_done(self, slot: Slot, call: DirectCall, page: ResultPage, path: Path | None) -> None:
+        slot.batches.popleft()
+        if slot.batches:
+            slot.batches[0].since = time.monotonic()
+        call.done(page, path)
+        if len(self._queue):
+            self.dispatch()
         if not self.is_busy:
             self._owner.settled()
 
@@ -629,7 +671,7 @@ class Dispatcher:
         if slot.batches:
             slot.printing = slot.batches[0]
         batch = slot.printing
-        if batch is not None:
+        if batch is not None and batch.direct is None:
             kept = [(index, batch.bounded_output(index, data)) for index, data in entries]
             logged = [LogEntry(i, data.decode("utf-8", "replace"), self._settings.name) for i, data in kept if data]
             if logged:
@@ -637,7 +679,7 @@ class Dispatcher:
 
     def slot_saved(self, slot: Slot, index: int, path: Path) -> None:
         batch = slot.batches[0] if slot.batches else None
-        if batch is not None and batch.next <= index < batch.stop and batch.job in self._jobs:
+        if batch is not None and batch.direct is None and batch.next <= index < batch.stop and batch.job in self._jobs:
             self._checkpoints.saved(batch.lease, batch.job, index, path)
         else:
             path.unlink(missing_ok=True)  # its task has ended
@@ -649,6 +691,9 @@ class Dispatcher:
         """Blame the task that it was on, unless the death was ours; put the others back."""
         batches = list(slot.batches)
         slot.batches.clear()
+        for batch in batches:
+            if batch.direct is not None:
+                batch.direct.lost()
         for batch in batches[1:]:
             self._queue.requeue(batch.lease, batch.start, batch.stop)
         if batches:

@@ -24,6 +24,9 @@ MAX_SOURCE_BYTES = 512 << 20
 """Size of a source archive's files, unpacked: local modules are text."""
 MAX_SOURCE_FILES = 20_000
 
+DIRECT_PAGE = 1 << 60
+"""Number of the input page of direct calls; those of leases count from 0."""
+
 
 class NodeJob:
     """One job, from the first lease until Forget."""
@@ -91,6 +94,11 @@ class NodeJob:
 
     def run_message(self, start: int, stop: int, page: int, number: int) -> bytes:
         return HEADER.pack(RUN, self.number, 0, start, stop, page, number)
+
+    def direct_message(self, index: int, data: bytes, number: int) -> bytes:
+        """Build what runs a direct call. data: its input page, which replaces that of the last one."""
+        page = HEADER.pack(PAGE, self.number, len(data), index, index + 1, 0, DIRECT_PAGE)
+        return page + data + HEADER.pack(RUN, self.number, 0, index, index + 1, DIRECT_PAGE, number)
 
     def forget_message(self, page: int = -1) -> bytes:
         """Build what makes a slot drop a page, or the whole job."""

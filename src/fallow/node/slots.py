@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from fallow.log import Logger
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.levels import Level
+from fallow.model.page import ResultPage
 from fallow.node import platform
 from fallow.node.accounts import Accounts
 from fallow.node.limits import Guard, LimitKeeper
@@ -28,6 +29,24 @@ FAILED_STARTS = 3
 _log = Logger("fallow.node")
 
 EndReason = Literal["timeout", "cancelled", "recycled", "faulty", "limit"]
+
+
+NO_LEASE = LeaseId(-1)
+
+
+class DirectCall(Protocol):
+    """A task that came straight from the client whose process the node runs in: the hub knows nothing of it.
+
+    Its job is one that the hub has leased tasks of before, so that function and environment are here.
+    """
+
+    def done(self, page: ResultPage, path: Path | None) -> None:
+        """It has run. path: the file with the page's bytes, if they are many; the slot's, for the moment."""
+        ...
+
+    def lost(self) -> None:
+        """Its slot has ended before it did."""
+        ...
 
 
 class Batch:
@@ -54,6 +73,8 @@ class Batch:
         """Number of the input page, if it is a large one that this batch ends."""
         self.cancelled = False
         """Some of its tasks were cancelled: the slot is killed if it comes to one."""
+        self.direct: DirectCall | None = None
+        """What it is, if it is of no lease."""
         self._output_bytes: dict[int, int] = {}
 
     def bounded_output(self, index: int, data: bytes) -> bytes:

@@ -314,14 +314,16 @@ class Slot:
         self._send(PRINTED, 0, (0, 0, 0, 0), body)
 
     def _send(self, kind: int, key: int, numbers: tuple[int, int, int, int], *body: pages.Piece) -> None:
-        length = pages.size_bytes(body)
-        message = memoryview(b"".join((HEADER.pack(kind, key, length, *numbers), *body)))
+        header = HEADER.pack(kind, key, pages.size_bytes(body), *numbers)
+        message: pages.Piece = b"".join((header, *body))
         with self._write_lock:
             if self._outward < 0:
                 os.write(2, b"".join(body))  # a child that a task forked: what it prints goes the way of fd 2
                 return
-            while message:
-                message = message[os.write(self._outward, message) :]
+            sent = os.write(self._outward, message)
+            while sent < len(message):
+                message = memoryview(message)[sent:]
+                sent = os.write(self._outward, message)
 
     def _leave_to_parent(self) -> None:
         """In a process that a task forked: the protocol is the parent's alone."""

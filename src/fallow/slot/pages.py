@@ -85,8 +85,8 @@ def encode_json(items: Sequence[Any]) -> bytes:
 
 
 def size_bytes(pieces: Sequence[Piece]) -> int:
-    """How long a page in pieces is."""
-    return sum(piece.nbytes if isinstance(piece, memoryview) else len(piece) for piece in pieces)
+    """How long a page in pieces is; views are of bytes, as pickle's buffers are."""
+    return sum(map(len, pieces))
 
 
 # --- reading ------------------------------------------------------------------------------------

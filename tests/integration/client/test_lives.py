@@ -350,3 +350,27 @@ def test_an_embedded_grid_tries_sandboxes_only_when_a_job_asks_for_one(monkeypat
         while set(tried) != set(LEVELS):
             assert time.monotonic() < deadline, tried
             threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("ending", ["", "del executor", "executor.shutdown(wait=False)"])
+@pytest.mark.parametrize("grid", ["", "Grid(slots=2)", "Grid(state=sys.argv[1], slots=2)"])
+def test_the_interpreters_exit_waits_for_an_executors_tasks(tmp_path, grid, ending, no_orphans):
+    program = f"""
+import pathlib, sys, time
+from fallow import Grid, GridExecutor
+executor = GridExecutor({grid})
+path = pathlib.Path(sys.argv[1])
+path.mkdir(exist_ok=True)
+for index in range(20):
+    executor.submit(lambda index=index: time.sleep(0.01) or (path / f"ran-{{index}}").touch())
+{ending}
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "state")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    assert len(list(tmp_path.glob("state/ran-*"))) == 20

@@ -5,8 +5,6 @@ import concurrent.futures
 import functools
 import operator
 import os
-import subprocess
-import sys
 import time
 import warnings
 
@@ -177,30 +175,6 @@ def test_the_timeout_of_an_executors_map_counts_from_the_call(grid, tmp_path):
     with pytest.raises(TimeoutError, match=r"within 0\.01 s"):
         next(results)
     go.touch()
-
-
-@pytest.mark.parametrize("ending", ["", "del executor", "executor.shutdown(wait=False)"])
-@pytest.mark.parametrize("grid", ["", "Grid(slots=2)", "Grid(state=sys.argv[1], slots=2)"])
-def test_the_interpreters_exit_waits_for_an_executors_tasks(tmp_path, grid, ending, no_orphans):
-    program = f"""
-import pathlib, sys, time
-from fallow import Grid, GridExecutor
-executor = GridExecutor({grid})
-path = pathlib.Path(sys.argv[1])
-path.mkdir(exist_ok=True)
-for index in range(20):
-    executor.submit(lambda index=index: time.sleep(0.01) or (path / f"ran-{{index}}").touch())
-{ending}
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "state")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
-    assert len(list(tmp_path.glob("state/ran-*"))) == 20
 
 
 def test_the_async_face():

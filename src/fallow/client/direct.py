@@ -1,0 +1,74 @@
+"""Lone calls of an embedded grid: they go straight to an idle slot, past the hub, which takes less than half the time.
+
+Only where the hub would make nothing durable (a grid without a state folder), nothing else waits, and the call asks for nothing
+(no timeout, no retries, …). What can't go this way, and what comes back because its slot has died, goes the usual one.
+"""
+
+import contextlib
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from fallow.client.future import Future
+from fallow.client.result_page import ResultValues
+from fallow.model.ids import JobId
+from fallow.model.page import ResultPage, StoredPage
+
+FIRST_INDEX = 1 << 40
+"""Direct calls are no tasks of the job that the hub knows: their indices are beyond any of its."""
+MAX_BYTES = 64 * 1024
+"""Larger calls go the usual way, where their bytes are counted."""
+
+
+class DirectCall:
+    """One call on this way. `done` and `lost` are called on the loop's thread, once one of them."""
+
+    __slots__ = ("_on_lost", "data", "future", "index", "on_end")
+
+    def __init__(
+        self,
+        data: bytes,
+        future: "Future[Any]",
+        on_end: "Callable[[DirectCall], bool]",
+        on_lost: "Callable[[DirectCall], None]",
+    ) -> None:
+        """on_end: told first, says whether somebody still waits. on_lost: has the call go the usual way."""
+        self.data = data
+        self.future = future
+        self.index = future._index
+        self.on_end = on_end
+        self._on_lost = on_lost
+
+    def done(self, page: ResultPage, path: Path | None) -> None:
+        """It has run. path: the file with the page's bytes, if they are many."""
+        data = page.data if path is None else _map(path)
+        if self.on_end(self):
+            self.future._arrived(ResultValues(StoredPage(page, ()), data))
+
+    def lost(self) -> None:
+        """It has not run to its end."""
+        if self.on_end(self):
+            self._on_lost(self)
+
+
+class DirectCalls(Protocol):
+    """Who runs them: the embedded node. To be called on the loop's thread."""
+
+    slots: int
+
+    def run_directly(self, job_id: JobId, index: int, data: bytes, call: DirectCall) -> bool:
+        """Hand a call to an idle slot; return whether that could be done. data: an input page of this one call."""
+        ...
+
+    def stop_directly(self, call: DirectCall) -> None:
+        """End it, and its slot if it is not over in a moment."""
+        ...
+
+
+def _map(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    with contextlib.suppress(PermissionError):  # Windows removes no file that is mapped; its slot's folder goes later
+        path.unlink()
+    return mapped
