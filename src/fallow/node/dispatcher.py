@@ -194,8 +194,8 @@ class Dispatcher:
         batch = Batch(slot.runs, NO_LEASE, job_id, job.number, index, index + 1)
         batch.direct = call
         slot.batches.append(batch)
-        slot.process.write(b"".join((*slot.forgets, job.direct_message(index, data, batch.number))))
-        slot.forgets = []
+        slot.process.write(b"".join((*slot.messages, job.direct_message(index, data, batch.number))))
+        slot.messages = []
         return True
 
     def stop_directly(self, call: DirectCall) -> None:
