@@ -4,7 +4,7 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from fallow.client.inputs import Page, cut, known_length
 from fallow.client.job_state import JobState
 from fallow.client.options import Options
 from fallow.client.session import JobFeed
-from fallow.model.errors import BadRequest, Closed, FallowError
+from fallow.model.errors import BadRequest, Closed, FallowError, NotFound
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import Counting, Inputs, JobInfo, JobSpec, Pages, ResultsOf
 from fallow.model.page import InputPage
@@ -62,6 +62,10 @@ class ItemSource(Source):
     def encode(self, items: Sequence[Any]) -> list[Piece]:
         """Write items as a page."""
         return encode_list(items)
+
+    def pages(self) -> Iterator[Page]:
+        """Yield the items in pages."""
+        return cut(self.items, self.length, self.encode)
 
     def inputs(self) -> Inputs:
         return Pages()
@@ -164,9 +168,11 @@ def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSo
     engine, session = core.engine, core.session
     count = 0
     try:
-        for page in cut(source.items, source.length, source.encode):
+        for page in source.pages():
             if not state.gate.passed(page.stop, page.size_bytes):
                 return
+            if page.blobs:
+                engine.run(_keep_blobs(core, page))
             engine.post(session.add_input, feed, _input_page(core, feed.spec.id, page))
             count = page.stop
     except BaseException as error:  # the user's iterator may raise anything; whoever reads the job gets it
@@ -176,6 +182,15 @@ def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSo
     state.size = count
     engine.post(session.seal, feed, count)
     state.gate.emptied()
+
+
+async def _keep_blobs(core: "GridCore", page: Page) -> None:
+    for digest, source in page.blobs.items():
+        try:
+            await core.session.blobs.keep_page(digest, source)
+        except (BadRequest, NotFound, OSError) as error:
+            what = source if isinstance(source, Path) else digest
+            raise BadRequest(f"inputs: {what} can't be sent; has it changed meanwhile? {error}") from error
 
 
 def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:

@@ -14,13 +14,14 @@ import msgspec
 from fallow.client.config import HubAddress, find_hub
 from fallow.client.core import GridCore, is_interactive
 from fallow.client.engine import Engine, at_exit
-from fallow.client.feeding import AttachedSource, ItemSource, ParameterSource, ParentSource, RangeSource, Source
+from fallow.client.feeding import AttachedSource, ItemSource, ParentSource, RangeSource, Source
 from fallow.client.future import Future
+from fallow.client.input_files import Files
 from fallow.client.job import _UNSET, Job
 from fallow.client.job_state import JobState
 from fallow.client.options import PYTHON, Options
-from fallow.client.program_job import ProgramJob, of_program
-from fallow.client.programs import Files, Prepared, prepare
+from fallow.client.program_job import ProgramJob, of_program, source_of
+from fallow.client.programs import Prepared, prepare
 from fallow.client.session import ClientSession
 from fallow.client.stream import StreamBook
 from fallow.client.sweep import ParameterRows, read_parameters
@@ -174,7 +175,7 @@ class Grid:
         command: program and arguments; `{x}` is the parameter x, `{index}` the task's index. It is split into words and run
         without a shell, unless `shell` is true. params: a mapping from names to columns, which are crossed (a tuple of names: its
         column has a row of values for each step); an iterable of mappings; or a CSV file. inputs: files and folders (a mapping
-        gives them other names). outputs: names and patterns of what each task must leave in its folder. executables: by platform
+        gives them other names); with placeholders each task has its own. outputs: names and patterns of what each task must leave in its folder. executables: by platform
         ("linux-x86_64"), for `{executable}`. environ: environment variables. stdin: text, stdin_file: file of the folder.
         success_codes: exit codes of tasks that have a result. input_fault_codes: those of tasks that are never tried again.
 
@@ -184,7 +185,7 @@ class Grid:
         rows = read_parameters(params)
         prepared = prepare(
             command,
-            rows.names,
+            rows,
             inputs=inputs,
             outputs=outputs,
             executables=executables,
@@ -199,8 +200,8 @@ class Grid:
 
     def _run(self, prepared: Prepared, rows: ParameterRows, options: Mapping[str, Any]) -> ProgramJob:
         """Start a program's job."""
-        source = ParameterSource(rows, rows.known_length(), prepared.blobs)
-        job = ProgramJob(self._core, prepared, source, of_program(self._core.options(options), prepared, options))
+        fitting = of_program(self._core.options(options), prepared, options)
+        job = ProgramJob(self._core, prepared, source_of(prepared, rows), fitting)
         job._start_soon()
         return job
 

@@ -2,14 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
+from pathlib import Path
 from threading import Condition
 from typing import Any
 
 import msgspec
 
 from fallow.model.errors import PicklingFailed, TooLarge
+from fallow.model.ids import Digest
 from fallow.model.page import INLINE_BYTES, MAX_PAGE_REFS, REF_BYTES
 from fallow.slot import pages, refs
 
@@ -39,6 +41,8 @@ class Page(msgspec.Struct):
     stop: int
     pieces: list[pages.Piece]
     refs: tuple[str, ...]
+    blobs: Mapping[Digest, "Path | bytes"] = {}
+    """Those of them that the hub may lack yet."""
 
     @property
     def size_bytes(self) -> int:

@@ -8,10 +8,12 @@ import msgspec
 
 from fallow.client.download import By, Downloaded, download
 from fallow.client.failures import exception_of
-from fallow.client.feeding import Source
+from fallow.client.feeding import ParameterSource, Source
 from fallow.client.job import Job
 from fallow.client.options import Options
 from fallow.client.programs import Prepared, ProgramResult
+from fallow.client.sweep import ParameterRows
+from fallow.client.task_files import TaskFilesSource
 from fallow.model.ids import Digest
 from fallow.model.job import JobInfo, StageKind
 from fallow.model.page import ResultPage
@@ -72,3 +74,11 @@ def of_program(options: Options, prepared: Prepared, given: Mapping[str, Any]) -
     platforms = tuple(sorted(prepared.program.executables))
     needs = msgspec.structs.replace(needs, platforms=platforms)
     return msgspec.structs.replace(options, requirements=needs, containment=contained)
+
+
+def source_of(prepared: Prepared, rows: ParameterRows) -> ParameterSource:
+    """Return a program's parameters, with the files that belong to them, as a job's inputs."""
+    length = rows.known_length()
+    if prepared.task_files is None:
+        return ParameterSource(rows, length, prepared.blobs)
+    return TaskFilesSource(rows, length, prepared.blobs, prepared.task_files)

@@ -1,48 +1,36 @@
 """Programs as a client submits them: their files read and hashed, their command checked; and the results of their tasks."""
 
 import base64
-import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import blake3
 import msgspec
 
+from fallow.client.input_files import FileReader, Files, Path_, named
+from fallow.client.sweep import ParameterRows
+from fallow.client.task_files import TaskFiles
 from fallow.model.errors import BadRequest, FallowError, NotFound
 from fallow.model.ids import Digest
 from fallow.model.page import ResultPage
-from fallow.model.program import (
-    INLINE_FILE_BYTES,
-    MAX_FILES,
-    MAX_PROGRAM_BYTES,
-    InputFile,
-    Program,
-    check_names,
-    check_program,
-    split_command,
-)
+from fallow.model.program import MAX_PROGRAM_BYTES, Program, check_names, check_program, split_command
 from fallow.slot.attempt import BadFile, inside
 
 if TYPE_CHECKING:
     from fallow.client.core import GridCore
 
-MAX_INLINE_BYTES = 4 << 20
-"""Small input files that travel inside the program; further ones are blobs."""
-
-Path_ = str | os.PathLike[str]
-Files = Iterable[Path_] | Mapping[str, "Path_ | bytes"]
-"""Files and folders, under their own names or others."""
-
 
 class Prepared:
     """A program with what it needs: ready to be sent."""
 
-    def __init__(self, program: Program, blobs: Mapping[Digest, Path | bytes]) -> None:
-        """blobs: its larger files."""
+    def __init__(
+        self, program: Program, blobs: Mapping[Digest, Path | bytes], task_files: TaskFiles | None = None
+    ) -> None:
+        """blobs: its larger files. task_files: those that differ from task to task."""
         self.program = program
         self.blobs = blobs
+        self.task_files = task_files
         self.encoded = msgspec.json.encode(program)
         if len(self.encoded) > MAX_PROGRAM_BYTES:
             raise BadRequest(f"the program with its small files is over the limit of {MAX_PROGRAM_BYTES} bytes")
@@ -55,7 +43,7 @@ class Prepared:
 
 def prepare(
     command: str | Sequence[str],
-    names: Collection[str],
+    rows: ParameterRows,
     *,
     inputs: Files = (),
     outputs: Iterable[str] = (),
@@ -70,13 +58,15 @@ def prepare(
 ) -> Prepared:
     """Read what a program needs; raises BadRequest that names the fault.
 
-    names: of its parameters. base: where relative paths start; default the current folder.
+    rows: the parameters of its tasks. base: where relative paths start; default the current folder.
     """
     for what, given in (("outputs", outputs), ("inputs", inputs)):
         if isinstance(given, (str, bytes)):
             raise BadRequest(f"{what}={given!r:.80} is one text: write a list of them")
-    reader = _FileReader(base or Path())
-    found = tuple(reader.read(inputs))
+    base = base or Path()
+    reader = FileReader(base)
+    common, own = named(inputs)
+    found = tuple(reader.read(common))
     platforms = {platform: reader.executable(platform, path) for platform, path in (executables or {}).items()}
     try:
         program = Program(
@@ -94,77 +84,12 @@ def prepare(
     except (TypeError, ValueError) as error:
         raise error if isinstance(error, BadRequest) else BadRequest(f"exit codes are whole numbers: {error}") from None
     check_program(program)
-    check_names(program, names)
-    return Prepared(program, reader.blobs)
-
-
-class _FileReader:
-    """Reads input files: small ones whole, of large ones the digest."""
-
-    def __init__(self, base: Path) -> None:
-        self._base = base
-        self._inline_bytes = 0
-        self._count = 0
-        self.blobs: dict[Digest, Path | bytes] = {}
-
-    def read(self, inputs: Files) -> Iterable[InputFile]:
-        if isinstance(inputs, Mapping):
-            named: Iterable[tuple[str, Any]] = inputs.items()
-        else:
-            named = (
-                (Path(each).resolve().name if str(each) in {"", ".", ".."} else Path(each).name, each)
-                for each in inputs
-            )
-        for name, source in named:
-            if isinstance(source, bytes):
-                yield self._kept(name, source, len(source), is_executable=False)
-                continue
-            path = self._base / source
-            if path.is_dir():
-                yield from self._folder(name, path)
-            else:
-                yield self._file(name, path, "inputs")
-
-    def executable(self, platform: str, source: Path_) -> InputFile:
-        path = self._base / source
-        return msgspec.structs.replace(self._file(path.name, path, f"executables: {platform}"), executable=True)
-
-    def _folder(self, name: str, folder: Path) -> Iterable[InputFile]:
-        for here, folders, files in os.walk(folder):
-            folders.sort()
-            for each in folders:
-                if (Path(here) / each).is_symlink():
-                    raise BadRequest(f"inputs: {Path(here) / each} is a link to a folder; name that folder itself")
-            for each in sorted(files):
-                path = Path(here) / each
-                yield self._file(f"{name}/{path.relative_to(folder).as_posix()}", path, "inputs")
-
-    def _file(self, name: str, path: Path, what: str) -> InputFile:
-        self._count += 1
-        if self._count > MAX_FILES:
-            raise BadRequest(f"{what}: over {MAX_FILES} files; pack them in an archive")
-        try:
-            if not path.is_file():
-                raise BadRequest(f"{what}: {path} is {'no plain file' if path.exists() else 'not there'}")
-            facts = path.stat()
-            is_executable = os.name != "nt" and os.access(path, os.X_OK)
-            if facts.st_size <= INLINE_FILE_BYTES:
-                return self._kept(name, path.read_bytes(), facts.st_size, is_executable=is_executable, path=path)
-            hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
-            hasher.update_mmap(path)
-        except OSError as error:
-            raise BadRequest(f"{what}: {path} can't be read: {error.strerror}") from None
-        digest = Digest(hasher.hexdigest())
-        self.blobs[digest] = path
-        return InputFile(name, facts.st_size, digest, executable=is_executable)
-
-    def _kept(self, name: str, data: bytes, size: int, *, is_executable: bool, path: Path | None = None) -> InputFile:
-        self._inline_bytes += size
-        if size <= INLINE_FILE_BYTES and self._inline_bytes <= MAX_INLINE_BYTES:
-            return InputFile(name, size, data=data, executable=is_executable)
-        digest = Digest(blake3.blake3(data).hexdigest())
-        self.blobs[digest] = path or data
-        return InputFile(name, size, digest, executable=is_executable)
+    check_names(program, rows.names)
+    if not own:
+        return Prepared(program, reader.blobs)
+    task_files = TaskFiles(own, base, rows.names, [file.path for file in found])
+    task_files.check(rows)
+    return Prepared(program, reader.blobs, task_files)
 
 
 class ProgramResult:

@@ -8,7 +8,7 @@ parameters. Command, environment variables, standard input and names of outputs 
 import re
 import shlex
 import string
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 
 import msgspec
 
@@ -132,12 +132,17 @@ def check_names(program: Program, parameters: Collection[str]) -> None:
     check_parameter_names(parameters)
     known = {*parameters, *BUILT_IN}
     for what, template in program.templates():
-        unknown = placeholders(template, what) - known
-        if unknown:
-            raise BadRequest(
-                f"{what}: there is no parameter {_listed(unknown)} for {template!r:.{SHOWN}}; there are "
-                f"{_listed(known - {'executable'})}; write {{{{ and }}}} for braces that are meant as such"
-            )
+        check_template(what, template, known)
+
+
+def check_template(what: str, template: str, known: Set[str]) -> None:
+    """Raise BadRequest unless all names between braces are known."""
+    unknown = placeholders(template, what) - known
+    if unknown:
+        raise BadRequest(
+            f"{what}: there is no parameter {_listed(unknown)} for {template!r:.{SHOWN}}; there are "
+            f"{_listed(known - {'executable'})}; write {{{{ and }}}} for braces that are meant as such"
+        )
 
 
 def check_parameter_names(names: Collection[str]) -> None:

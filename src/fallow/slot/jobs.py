@@ -5,7 +5,7 @@ import mmap
 import pickle
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module, invalidate_caches
 from operator import attrgetter
@@ -64,9 +64,19 @@ class Refs:
 class Page:
     """Inputs [start, stop), decoded on first use."""
 
-    def __init__(self, start: int, stop: int, path: str | None, data: bytes | None, kept: Sequence[int] | None) -> None:
+    def __init__(
+        self,
+        start: int,
+        stop: int,
+        path: str | None,
+        data: bytes | None,
+        kept: Sequence[int] | None,
+        refs: Mapping[str, str] | None = None,
+    ) -> None:
+        """refs: paths of the blobs that the items refer to."""
         self.start = start
         self.stop = stop
+        self.refs = refs or {}
         self._path = path
         self._data = data
         self._kept = kept
@@ -126,8 +136,12 @@ class SlotJob:
             self._function = b""
         return self._pipeline
 
+    @property
+    def is_program(self) -> bool:
+        return self._stages == ("run",)
+
     def _load(self) -> Pipeline:
-        if self._stages == ("run",):
+        if self.is_program:
             from fallow.slot.program import Runner
 
             self.runner = Runner(json.loads(bytes(self._body())), self._paths, self._folder)
@@ -157,6 +171,8 @@ class SlotJob:
         """Return the inputs of the tasks [start, stop)."""
         called = self._stages[0] in {"call", "apply"}
         if page >= 0:
+            if self.runner is not None:
+                self.runner.refs = self._pages[page].refs
             return self._pages[page].segments(start, stop, called=called)
         first, step = self._counting
         return [(start, range(first + start * step, first + stop * step, step) if step else [first] * (stop - start))]

@@ -132,9 +132,9 @@ class Slot:
             self._task.know(key, a / 1000)
         elif kind == PAGE:
             path, kept, known = read_head(body, c) if c else (None, None, None)
-            if known:
+            if known and not self._jobs[key].is_program:
                 self._refs.know(known)
-            self._jobs[key].add_page(d, Page(a, b, path, bytes(body[c:]) if path is None else None, kept))
+            self._jobs[key].add_page(d, Page(a, b, path, bytes(body[c:]) if path is None else None, kept, known))
         elif kind == RESUME:
             self._task.leave(key, a, bytes(body).decode("utf-8", "surrogateescape"))
         elif kind == FORGET:

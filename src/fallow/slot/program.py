@@ -6,7 +6,7 @@ The description is `fallow.model.program.Program` as JSON. A result is a JSON ob
      "outputs": {name: FILE}}
 
 FILE is {"size"} and either "text" (UTF-8), "data" (base64) or "file" (position in the files that go with the result); and
-"executable", if it is.
+"executable", if it is. A task's parameters may bring files of its own, under a name that no parameter can have.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ from fallow.slot.failures import Told
 from fallow.slot.output_files import OutputFiles
 from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT, PROGRAM_FAILED
 
+FILES = "/inputs"
+"""Where a task's parameters have its own input files, like the program's `inputs`."""
 TAIL_BYTES = 4 * 1024
 """Of what a failed program wrote to stderr (or stdout), told with its failure."""
 SHOWN_LINES = 5
@@ -41,6 +43,8 @@ class Runner:
         self._success = set(program.get("success_codes", (0,)))
         self._input_faults = set(program.get("input_fault_codes", ()))
         self._executable = _executable_for(program.get("executables", {}))
+        self.refs: Mapping[str, str] = {}
+        """Paths of the blobs that the input page at hand refers to."""
         self._files: list[str] = []
 
     def take_files(self) -> list[str]:
@@ -50,18 +54,19 @@ class Runner:
 
     def __call__(self, index: int, parameters: Any) -> dict[str, Any]:
         """Run one task; raises Told, which says whose fault it is."""
-        values = templates.Values({**parameters, "index": index})
+        plain = {name: value for name, value in parameters.items() if name != FILES}
+        values = templates.Values({**plain, "index": index})
         try:
-            return self._run(values, parameters)
+            return self._run(values, plain, parameters.get(FILES, ()))
         except BaseException:
             for path in self.take_files():
                 with contextlib.suppress(OSError):
                     os.unlink(path)
             raise
 
-    def _run(self, values: templates.Values, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def _run(self, values: templates.Values, parameters: Mapping[str, Any], own: Sequence[Any]) -> dict[str, Any]:
         with Attempt(self._folder) as place:
-            command, options = self._prepare(place, values)
+            command, options = self._prepare(place, values, own)
             names = self._outputs(values)
             began = time.perf_counter()
             code, usage = self._execute(place, command, options)
@@ -82,11 +87,15 @@ class Runner:
 
     # --- before ---
 
-    def _prepare(self, place: Attempt, values: templates.Values) -> tuple[Sequence[str] | str, dict[str, Any]]:
+    def _prepare(
+        self, place: Attempt, values: templates.Values, own: Sequence[Any]
+    ) -> tuple[Sequence[str] | str, dict[str, Any]]:
         program = self._program
         try:
             for file in program.get("inputs", ()):
                 place.put(file, self._paths)
+            for file in own:
+                place.put(file, self.refs)
         except OSError as error:
             raise self._environment(f"its files can't be laid out: {error}", None) from None
         if self._executable is not None:

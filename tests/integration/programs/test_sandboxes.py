@@ -75,3 +75,13 @@ def test_a_program_over_its_memory_fails_too(grid):
     (result,) = job.result(60, return_exceptions=True)
     assert isinstance(result, TaskOverLimit)
     assert "200 MB" in str(result)
+
+
+def test_tasks_have_files_of_their_own_in_every_sandbox(grid, level, tmp_path):
+    for x in range(3):
+        (tmp_path / f"{x}.bin").write_bytes(b"%d" % x * 300_000)
+        (tmp_path / f"{x}.txt").write_text(f"small {x}\n")
+    job = grid.run(
+        "sh -c 'cat {x}.txt; head -c 1 {x}.bin'", inputs=["{x}.txt", "{x}.bin"], params={"x": range(3)}, sandbox=level
+    )
+    assert [each.stdout for each in job] == [f"small {x}\n{x}" for x in range(3)]

@@ -48,7 +48,8 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     inputs: Annotated[
         list[str] | dict[str, str],
         Meta(
-            description="Files and folders for every task, relative to the job file; as a table: by their names there."
+            description="Files and folders for the tasks, relative to the job file; as a table: by their names there. Placeholders "
+            "give each task its own."
         ),
     ] = []
     outputs: Annotated[

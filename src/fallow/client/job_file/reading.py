@@ -118,7 +118,7 @@ def _job(form: JobFile, base: Path) -> Job:
     rows = _rows(form, base)
     prepared = prepare(
         form.command,
-        rows.names,
+        rows,
         inputs=form.inputs,
         outputs=form.outputs,
         executables=form.executables,
