@@ -18,6 +18,7 @@ from fallow.link.frames import (
     Ask,
     BlobAt,
     BlobChunk,
+    BlobKept,
     BlobMissing,
     BlobOffer,
     BlobWanted,
@@ -303,6 +304,28 @@ def test_a_full_disk_refuses_submissions_and_takes_results(hubs, kit):
             hub.house._free_read_at = float("-inf")
             client.send(AddInput(kit.page(1, 1, 2)))
             await client.wait(Accepted, where=lambda frame: frame.stop == 2)
+
+    run(main)
+
+
+def test_a_file_that_lies_on_the_hubs_disk_already_takes_no_more_room(hubs, kit):
+    async def main():
+        async with hubs(reserve_bytes=1_000_000) as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            client.send(SharesFiles(Path(client.all(Welcome)[0].probe).read_text()))
+            incoming = Path((await client.wait(FilesShared)).incoming)
+
+            def offer(data, free_bytes):
+                digest = blake3(data).hexdigest()
+                (incoming / digest).write_bytes(data)
+                hub.blobs.free_bytes = lambda: free_bytes
+                hub.house._free_read_at = float("-inf")
+                client.send(BlobOffer(digest, len(data), str(incoming / digest), True))
+
+            offer(bytes(2_000_000), 1_000_000)
+            await client.wait(BlobKept)
+            offer(b"x" * 2_000_000, 999_999)
+            assert (await client.wait(BlobMissing)).code == "hub_full"
 
     run(main)
 

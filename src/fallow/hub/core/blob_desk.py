@@ -115,7 +115,9 @@ class BlobDesk:
             )
         if offer.is_spare and offer.size > MAX_CHECKPOINT_BYTES:
             raise TooLarge(f"a checkpoint of {offer.size} bytes is over the limit of {MAX_CHECKPOINT_BYTES} bytes")
-        if not self._house.has_room(offer.size, is_submission=self._is_submitting or offer.is_spare):
+        is_here = offer.path is not None and self.shares_files
+        is_submission = self._is_submitting or offer.is_spare
+        if not self._house.has_room(offer.size, is_submission=is_submission, is_here=is_here):
             raise HubFull(f"no room for a blob of {offer.size} bytes; accepted work is safe, try again later")
         if offer.path is not None and self.shares_files:
             self._spawn(self._adopt(digest, Path(offer.path)))

@@ -75,14 +75,17 @@ class BlobHouse:
         self._is_closed = True
         self._probe.unlink(missing_ok=True)
 
-    def has_room(self, size_bytes: int = 0, *, is_submission: bool = True) -> bool:
-        """Whether a submission of this size leaves the reserve for results of accepted work; they fit while anything does."""
+    def has_room(self, size_bytes: int = 0, *, is_submission: bool = True, is_here: bool = False) -> bool:
+        """Whether a submission of this size leaves the reserve for results of accepted work; they fit while anything does.
+
+        is_here: it lies on this disk already, in a file that is only to be taken over.
+        """
         now = time.monotonic()
         if now - self._free_read_at > FREE_SPACE_CHECK_S:
             self._free_bytes, self._free_read_at = self.blobs.free_bytes(), now
             with contextlib.suppress(StateError):  # it is being opened again
                 self._reusable_bytes = self._state.reusable_bytes()
-        free = self._free_bytes - size_bytes
+        free = self.blobs.free_bytes() if is_here else self._free_bytes - size_bytes
         if not is_submission:
             return free >= 0
         # The database's file does not shrink when jobs are deleted: results go into the room that they have left there.
