@@ -20,6 +20,7 @@ from fallow.node.sandbox import Sandbox
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind
 from fallow.node.slot_process import SlotProcess
+from fallow.slot import seccomp
 
 PROOF_S = 20.0
 """How long a task may take to run in a sandbox that works: far more than it needs, even on a busy computer."""
@@ -39,7 +40,7 @@ class Prober:
         return tuple(level for level in LEVELS if self._found.get(level, "") is None and self._is_allowed(level))
 
     def notes(self) -> dict[str, str]:
-        """Say why the others don't."""
+        """Say why the others don't, or how far one does."""
         notes = {}
         for level in LEVELS:
             if not self._is_allowed(level):
@@ -48,6 +49,8 @@ class Prober:
                 notes[f"sandbox {level}"] = "not tried yet"
             elif (obstacle := self._found[level]) is not None:
                 notes[f"sandbox {level}"] = obstacle
+            elif level == "confined" and (reason := seccomp.obstacle()) is not None:
+                notes[f"sandbox {level}"] = f"works, but tasks reach the network and can make any system call: {reason}"
         return notes
 
     def candidates(self) -> Sequence[Level]:

@@ -1,4 +1,5 @@
-"""Confines this process, and all that it will start, to some folders: Landlock, by its system calls.
+"""Confines this process, and all that it will start: to some folders, by Landlock's system calls; to no rights of root's, some
+bounds, and the system calls that tasks need (fallow.slot.seccomp).
 
 Source: linux/landlock.h and Documentation/userspace-api/landlock.rst of Linux 6.18 (version 7 of its interface).
 """
@@ -8,10 +9,13 @@ import ctypes
 import json
 import os
 import stat
+import struct
 import sys
 
+from fallow.slot import seccomp
+
 VARIABLE = "FALLOW_CONFINE"
-"""The environment variable that says to what: {"read": [path, …], "write": [path, …]}."""
+"""The environment variable that says to what: {"read": [path, …], "write": [path, …], "network": bool, "file_bytes": int or null}."""
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 """System calls: the same numbers on all architectures but Alpha."""
@@ -28,6 +32,9 @@ FILE_ONLY = 0b1100_0000_0000_0111
 RIGHTS = (0, 13, 14, 15, 15, 16)
 """How many rights on files each version knows: all since the first, then moving between folders, truncating, and ioctl of
 devices."""
+OPEN_FILES = 1 << 16
+"""Per process: what all slots of a computer open is the kernel's memory."""
+CAPABILITY_VERSION = 0x20080522
 SCOPES = 0b11
 """From version 6 on: no abstract unix socket, and no signal, leaves this domain."""
 
@@ -58,6 +65,10 @@ def confine_by_environment() -> None:
     if text is not None:
         rules = json.loads(text)
         confine(rules["read"], rules["write"])
+        bound(rules["file_bytes"])
+        drop_rights()
+        if seccomp.obstacle() is None:
+            seccomp.refuse(network=rules["network"])
 
 
 def confine(readable: list[str], writable: list[str]) -> None:
@@ -81,6 +92,25 @@ def confine(readable: list[str], writable: list[str]) -> None:
         os.close(handle)
 
 
+def bound(file_bytes: int | None) -> None:
+    """Leave no dumps of memory, and not more open files or larger ones than a task may need. file_bytes: None for any size."""
+    import resource
+
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_FSIZE, file_bytes),
+    ):
+        if most is not None:
+            resource.setrlimit(what, tuple(most if old < 0 else min(old, most) for old in resource.getrlimit(what)))  # type: ignore[arg-type]
+
+
+def drop_rights() -> None:
+    """Give up what root may do, if this is root; who owns which file stays as it is."""
+    libc = _libc()
+    _check(libc.capset(struct.pack("Ii", CAPABILITY_VERSION, 0), bytes(24)))
+
+
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -96,7 +126,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
 def _check(result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"Landlock: {os.strerror(number)}")
+        raise OSError(number, f"confining: {os.strerror(number)}")
     return result
 
 

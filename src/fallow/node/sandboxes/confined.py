@@ -1,8 +1,9 @@
-"""The kernel refuses what lies outside: Landlock, and no new privileges. The slot does it to itself before any user code runs
+"""The kernel refuses what lies outside: Landlock, a filter of system calls, and no privileges, old or new. The slot does it to itself before any user code runs
 (`fallow.slot.confine`), so it costs no process.
 
 Files outside can't be opened, and from Linux 6.12 on no process outside be signalled and no abstract socket be reached.
-But tasks see the computer's processes and network, and may ask for the names and sizes of files.
+Other sockets than unix sockets are refused unless the network is asked for. But tasks see the computer's processes, may
+ask for the names and sizes of files, and connect to unix sockets that their user may use.
 """
 
 import json
@@ -17,6 +18,8 @@ from fallow.node.sandbox import Launch
 from fallow.node.sandboxes import paths
 from fallow.slot import confine
 
+UNSEEN_BYTES = 1 << 30
+"""What a file may grow over the limit of disk space before the system itself stops it: by then it should have been seen."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
@@ -47,7 +50,13 @@ class ConfinedSandbox:
             *map(str, paths.of_interpreter(launch.command[0])),
             *map(str, launch.readable),
         ]
-        rules = {"read": readable, "write": [*DEVICES, str(launch.folder)]}
+        disk = launch.containment.limits.disk_bytes
+        rules = {
+            "read": readable,
+            "write": [*DEVICES, str(launch.folder)],
+            "network": bool(launch.containment.network),
+            "file_bytes": None if disk is None else disk + UNSEEN_BYTES,
+        }
         variables = environment.of_sandbox(launch.environment, launch.folder, launch.folder / "tmp")
         channel = open_channel(launch.channel, owner)
         channel.start(
