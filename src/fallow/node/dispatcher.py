@@ -27,6 +27,7 @@ from fallow.node.lease_queue import LeaseQueue, QueuedLease
 from fallow.node.node_job import NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
 from fallow.node.page_shelf import PageShelf, ShelvedPage
+from fallow.node.program_tail import last_lines, tail_of
 from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind, kind_of
 from fallow.node.slot_result import read_result
@@ -602,6 +603,7 @@ class Dispatcher:
             slot.end("faulty")
             return
         if page.failures and slot.process.guard is not None and slot.process.guard.see() is not None:
+            slot.last_words = page.failures[0].traceback
             slot.end("limit", page.failures[0].index)  # it has failed of that
             return
         if batch.direct is not None:
@@ -728,6 +730,11 @@ class Dispatcher:
         else:
             how = f"was ended by {signal_name}" if signal_name else f"ended with exit code {exit_code}"
             kind, message = "crashed", f"the process that ran it {how}"
+        job, output = self._jobs.get(batch.job), slot.last_words
+        if job is not None and job.spec.is_program:
+            output = output or tail_of(slot.process.folder)
+            if output and kind in {"limit", "timeout"}:
+                message += f": {last_lines(output)}"
         failure = Failure(
             index=index,
             kind=kind,
@@ -736,7 +743,7 @@ class Dispatcher:
             exit_code=exit_code,
             signal=signal_name,
             peak_memory_bytes=slot.process.peak_memory_bytes,
-            output=slot.process.tail(index),
+            output=output or slot.process.tail(index),
         )
         self._owner.broke(batch.lease, batch.job, failure)
 

@@ -108,6 +108,8 @@ class Slot:
         """What output belongs to, also if it comes late."""
         self.end_reason: EndReason | None = None
         self.end_index = -1
+        self.last_words = ""
+        """What its task failed with, if that was of a limit."""
         self.next_kind: SlotKind | None = None
         """What takes its place when it has ended, if that is another kind."""
         self.timer: asyncio.TimerHandle | None = None

@@ -93,6 +93,44 @@ def test_a_task_over_its_time_leaves_nothing(grid, tmp_path):
         time.sleep(0.01)
 
 
+def over_its_time(grid, code):
+    """Return how a script that never ends is told to have run too long, once it has come so far as to say something."""
+    for timeout in (0.5, 5.0, 30.0):
+        error = failure_of(grid.run(["sh", "-c", f"{code}; sleep 600"], timeout=timeout))
+        assert isinstance(error, TaskTimeout)
+        told, _, words = str(error).partition(": ")
+        assert told == f"ran longer than its timeout of {timeout:g} s"
+        if words:
+            break
+    return words, error
+
+
+def test_a_task_over_its_time_tells_its_last_words(grid):
+    words, error = over_its_time(grid, "echo to stdout; printf '%s\n' a b c d e f >&2")
+    assert words == "b\nc\nd\ne\nf"
+    assert error.__cause__.text == "a\nb\nc\nd\ne\nf"
+    assert over_its_time(grid, "echo to stdout")[0] == "to stdout"
+
+
+@pytest.mark.parametrize(
+    "mess",
+    [
+        "rm ../stderr; ln -s /etc/passwd ../stderr",
+        "rm ../stderr; ln /etc/hostname ../stderr || ln -s /etc/hostname ../stderr",
+        "rm ../stderr; mkfifo ../stderr",
+        "cd /; mv $UP $UP-moved; mkdir -p $UP/files; ln -s /etc/passwd $UP/stderr",
+        "cd /; W=$(dirname $UP); mv $W $W-moved; ln -s /etc $W",
+    ],
+)
+def test_last_words_are_never_those_of_another_file(grid, mess, tmp_path):
+    for timeout in (1, 30):
+        code = f"UP=$(dirname $PWD); {mess}; touch {tmp_path}/done; sleep 600"
+        error = failure_of(grid.run(["sh", "-c", code], timeout=timeout))
+        assert str(error) == f"ran longer than its timeout of {timeout} s"
+        if (tmp_path / "done").exists():
+            break
+
+
 @pytest.mark.parametrize(
     ("left", "said"),
     [

@@ -1,10 +1,11 @@
 """Programs and functions in sandboxes, from a client's end: an embedded grid, whose tasks are plain processes unless they ask."""
 
 import os
+import sys
 
 import pytest
 
-from fallow import TaskOverLimit
+from fallow import TaskOverLimit, TaskTimeout
 
 pytestmark = pytest.mark.slow
 
@@ -68,13 +69,28 @@ def test_a_task_over_its_memory_fails_at_once_however_often_crashes_are_retried(
 
 
 def test_a_program_over_its_memory_fails_too(grid):
-    import sys
-
-    code = "held = [bytearray(b'x' * 5_000_000) for _ in range(600)]; import time; time.sleep(600)"
+    code = "print('about to hold', flush=True); held = [bytearray(b'x' * 5_000_000) for _ in range(600)]; import time; time.sleep(600)"
     job = grid.run([sys.executable, "-c", code], limits={"memory": "200MB"}, max_retries=3)
     (result,) = job.result(60, return_exceptions=True)
     assert isinstance(result, TaskOverLimit)
     assert "200 MB" in str(result)
+    assert str(result).endswith(": about to hold")
+
+
+def test_a_program_over_its_memory_or_time_tells_its_last_words_in_every_sandbox(grid, level):
+    code = "print('about to hold', flush=True); held = [bytearray(b'x' * 5_000_000) for _ in range(600)]"
+    (error,) = grid.run([sys.executable, "-c", code], limits={"memory": "200MB"}, sandbox=level).result(
+        60, return_exceptions=True
+    )
+    assert isinstance(error, TaskOverLimit)
+    assert str(error).endswith(": about to hold")
+    for timeout in (1.0, 30.0):  # on a busy computer it may not have come to its words
+        job = grid.run("sh -c 'echo about to sleep; sleep 600'", timeout=timeout, sandbox=level)
+        (error,) = job.result(90, return_exceptions=True)
+        assert isinstance(error, TaskTimeout)
+        if str(error).endswith(": about to sleep"):
+            return
+    pytest.fail(f"it said {error}")
 
 
 def test_tasks_have_files_of_their_own_in_every_sandbox(grid, level, tmp_path):
