@@ -1,6 +1,7 @@
 """Rules for all tests.
 
 One that needs a service is skipped where it is missing, failed where FALLOW_REQUIRE_SERVICES=1. Long ones begin first.
+Properties are judged by what they find, not by how long a busy machine takes for an example.
 """
 
 import os
@@ -8,6 +9,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def _has_postgresql():

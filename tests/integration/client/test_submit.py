@@ -57,7 +57,7 @@ def test_exceptions_and_callbacks(grid):
     called = []
     other = grid.submit(double, 1)
     other.add_done_callback(lambda f: called.append(f.result()))
-    assert concurrent.futures.wait([other], 30).done
+    assert concurrent.futures.wait([other], 60).done
     assert called == [2]
 
 
@@ -84,7 +84,7 @@ def test_cancel_stops_a_running_task(grid, tmp_path):
     slot = running(tmp_path / "pid")
     assert future.cancel()
     with pytest.raises(concurrent.futures.CancelledError):
-        future.result(5)
+        future.result(60)
     slot.wait(60)
     futures = [grid.submit(double, i) for i in range(4)]
     assert [each.result(60) for each in futures] == [0, 2, 4, 6]
@@ -123,7 +123,7 @@ def test_calls_after_a_large_one_keep_their_order(grid):
 def test_options_of_submits(grid):
     hurried = grid.options(timeout=0.3)
     with pytest.raises(TimeoutError):
-        hurried.submit(time.sleep, 60).result(30)
+        hurried.submit(time.sleep, 60).result(60)
     assert grid.submit(double, 2).result(60) == 4
 
 
@@ -220,7 +220,7 @@ def test_a_closed_grid_says_so(no_orphans):
     with pytest.raises(Closed):
         grid.map(double, [1])
     with pytest.raises(Closed):
-        pending.result(5)
+        pending.result(60)
 
 
 def test_partial_functions_and_methods(grid):

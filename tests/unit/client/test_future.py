@@ -52,7 +52,7 @@ def test_one_who_waits_is_woken():
     thread = threading.Thread(target=lambda: got.append(future.result(60)))
     thread.start()
     future._arrived(page("value"))
-    thread.join(10)
+    thread.join(60)
     assert got == ["value"]
 
 

@@ -67,7 +67,7 @@ def test_a_failed_commit_is_reported_and_nothing_is_acknowledged(is_durable):
         journal.append(change(0))
         told = []
         journal.after_commit(lambda: told.append(True))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(HubFull):
                 await journal.barrier()
             await failed.wait()

@@ -83,6 +83,6 @@ def test_a_sender_of_bulk_is_held_back_while_too_much_waits(link):
         await asyncio.sleep(0)
         assert not waiting.done(), "control frames make no room"
         link._next_message()
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 60)
 
     asyncio.run(main())
