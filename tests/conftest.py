@@ -6,6 +6,7 @@ Properties are judged by what they find, not by how long a busy machine takes fo
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,22 @@ def _has_dockerd():
     return all(map(shutil.which, programs)) and os.geteuid() == 0
 
 
+def _has_netns():
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        return False
+    name = f"fallow-try-{os.getpid()}"
+    done = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return done.returncode == 0
+
+
 SERVICES = {
     "postgresql": _has_postgresql,
     "chromium": _has_chromium,
     "strace": _has_strace,
     "bubblewrap": _has_bubblewrap,
     "dockerd": _has_dockerd,
+    "netns": _has_netns,
 }
 
 

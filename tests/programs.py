@@ -35,12 +35,13 @@ def wait_until(is_so, what="it", deadline_s=DEADLINE_S):
 class Program:
     """One `fallow …` process with its output in a file."""
 
-    def __init__(self, folder, name, arguments, environment):
+    def __init__(self, folder, name, arguments, environment, within=()):
+        """within: a command that starts it, such as one that enters a network namespace."""
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fallow", *map(str, arguments)],
+                [*within, sys.executable, "-m", "fallow", *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -113,8 +114,8 @@ class Programs:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("FALLOW_")}
         return {**kept, "FALLOW_CONFIG": str(self.folder / "no-config.toml"), "HOME": str(self.folder), **more}
 
-    def start(self, *arguments, name="program", **environment):
-        return self._keep(Program(self.folder, name, arguments, self.environment(**environment)))
+    def start(self, *arguments, name="program", within=(), **environment):
+        return self._keep(Program(self.folder, name, arguments, self.environment(**environment), within))
 
     def hub(self, *arguments, name="hub", **environment):
         """Start a hub with known tokens, on a port that it can come back to; `name` is its state folder too."""
@@ -122,10 +123,11 @@ class Programs:
         arguments = ["--state", self.folder / name, *(arguments or ("--port", lasting_port()))]
         return self._keep(HubProgram(self.folder, name, arguments, self.environment(**{**tokens, **environment})))
 
-    def node(self, hub, *arguments, name="node-1"):
+    def node(self, hub, *arguments, name="node-1", within=(), **environment):
         """Start a node with two slots and wait until it has joined. Its tasks may write where tests look for it."""
         options = ["--slots", "2", "--name", name, "--state", self.folder / name, "--sandbox", "process"]
-        program = self.start("node", hub.url, *options, *arguments, name=name, FALLOW_TOKEN=JOIN)
+        environment = {"FALLOW_TOKEN": JOIN, **environment}
+        program = self.start("node", hub.url, *options, *arguments, name=name, within=within, **environment)
 
         def has_joined():
             assert program.process.poll() is None, program.said()

@@ -13,7 +13,8 @@ from fallow.model.levels import LEVELS, Level, at_least, parse_level
 from fallow.model.requirements import parse_size
 from fallow.node.agent import Agent
 from fallow.node.machine import host_name, total_memory, usable_cores
-from fallow.node.settings import HubPackages, NodeSettings
+from fallow.node.settings import NodeSettings
+from fallow.packages.reaching import HubPackages
 
 NAME_LENGTH = 100
 

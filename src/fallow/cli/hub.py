@@ -58,7 +58,7 @@ def hub(
             "--packages",
             metavar="URL|off",
             help="Package index to serve to nodes that reach none, with a cache.",
-            show_default="the one that uv or pip is configured for here",
+            show_default="that of uv or pip here",
         ),
     ] = "",
     packages_cache: Annotated[

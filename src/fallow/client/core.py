@@ -31,6 +31,7 @@ from fallow.slot.pickling import dumps
 if TYPE_CHECKING:
     from fallow.client.direct import DirectCalls
     from fallow.client.job_state import JobState
+    from fallow.client.config import HubAddress
     from fallow.client.locking import Locker
 
 T = TypeVar("T")
@@ -50,6 +51,8 @@ class GridCore:
         self._defaults = defaults
         self._sources = LocalSources()
         self._locker: Locker | None = None
+        self.address: HubAddress | None = None
+        """Of a hub that is reached over the network."""
         self._stamps: dict[Environment, Paced[object]] = {}
         self._shows_progress = shows_progress
         self._temporary: Path | None = None
@@ -165,7 +168,10 @@ class GridCore:
         if self._locker is None:
             from fallow.client.locking import Locker
 
-            self._locker = Locker()
+            from fallow.packages.reaching import HubPackages
+
+            address = self.address
+            self._locker = Locker(HubPackages(address.url, address.secret) if address is not None else None)
         return self._locker
 
     # --- blobs ---

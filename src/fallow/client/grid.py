@@ -88,6 +88,7 @@ class Grid:
         self._hub = address.url if address is not None else "embedded"
         shows = is_interactive() if progress is None else progress
         self._core = GridCore(engine, session, {}, shows_progress=shows)
+        self._core.address = address
         if embedded is not None:
             self._core.want_sandboxes = embedded.want_sandboxes
             self._core.direct = embedded.direct_calls

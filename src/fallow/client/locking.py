@@ -22,9 +22,16 @@ from fallow.client.environments import Environment
 from fallow.model.environment import EnvironmentLock, LockedPackage, LockedWheel, check_lock, encode_lock
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest
-from fallow.packages.uv import MISSING, find_uv, uv_environment
+from fallow.packages.reaching import HubPackages, answers
+from fallow.packages.uv import MISSING, find_uv, index_urls, uv_environment
 
 RESOLVE_TIMEOUT_S = 600.0
+PATIENCE_S = 1.0
+"""When uv takes longer, this looks whether there is a package index at all: uv itself tries for long."""
+HASTE = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "3"}
+"""Where there is none: what uv has kept may do."""
+NO_SOLUTION = 1
+"""uv's exit code if packages don't fit together, or there are none of such a name."""
 ERROR_CHARS = 8_000
 """What is kept of uv's explanation."""
 MAX_WHEEL_BYTES = 1 << 30
@@ -50,7 +57,9 @@ class Locked:
 class Locker:
     """Locks environments. Asked again, it answers at once, unless files that it has read have changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: HubPackages | None = None) -> None:
+        """hub: whose package index is used where this computer reaches none."""
+        self._hub = hub
         self._locked: dict[tuple[object, ...], asyncio.Future[Locked]] = {}
         self._wheels: dict[Path, tuple[tuple[object, ...], str, bytes]] = {}
 
@@ -108,7 +117,7 @@ class Locker:
             ]
             command += ["--strip-extras", "--only-binary", ":all:", "--constraints", "constraints.txt"]
             command += ["requirements.in", *map(str, environment.files)]
-            code, text, problem = await _run(command, folder)
+            code, text, problem = await self._uv(command, folder)
         if code:
             raise BadRequest(f"the environment can't be resolved:\n{problem.replace(name + os.sep, '')}")
         return _read(text, python, wheels)
@@ -124,12 +133,35 @@ class Locker:
             with tempfile.TemporaryDirectory(prefix="fallow-wheel-") as name:
                 # By way of an archive of the sources: setuptools puts files that were deleted long ago into wheels else.
                 command = [uv, "build", "--python", sys.executable, "--out-dir", name, str(path)]
-                code, _, problem = await _run(command, path, {"SOURCE_DATE_EPOCH": _EPOCH})
+                code, _, problem = await self._uv(command, path, {"SOURCE_DATE_EPOCH": _EPOCH})
                 made = sorted(Path(name).glob("*.whl"))
                 if code or not made:
                     raise BadRequest(f"the project {path} can't be built:\n{problem}")
                 found = self._wheels[path] = (stamp, made[0].name, _read_wheel(made[0]))
         return found[1], found[2]
+
+    async def _uv(self, command: Sequence[str], folder: Path, more: Mapping[str, str] = {}) -> tuple[int, str, str]:
+        """Run uv; return its exit code, its output and its explanation. If there is no package index here, with the hub's."""
+        base = {**uv_environment(), **more}
+        own = asyncio.ensure_future(_run(command, folder, base))
+        try:
+            await asyncio.wait({own}, timeout=PATIENCE_S)
+            if (own.done() and own.result()[0] in {0, NO_SOLUTION}) or await answers(await index_urls()):
+                return await own
+        finally:
+            own.cancel()
+            await asyncio.gather(own, return_exceptions=True)
+        code, output, problem = own.result() if not own.cancelled() else await _run(command, folder, base | HASTE)
+        if not code:
+            return code, output, problem
+        reason = "this computer reaches no package index"
+        if self._hub is not None:
+            obstacle = await self._hub.obstacle()
+            if obstacle is None:
+                code, output, problem = await _run(command, folder, self._hub.variables(base))
+                return code, output, problem.replace(self._hub.secret, "…")
+            reason += f", and {obstacle}"
+        return code, output, f"{problem}\n\n{reason}: set UV_DEFAULT_INDEX to the address of one that it does reach"
 
 
 def stamp_of(environment: Environment) -> tuple[object, ...]:
@@ -173,7 +205,7 @@ def _locked(lock: EnvironmentLock, wheels: Mapping[Digest, bytes], modules: froz
     return Locked(Digest(blake3.blake3(data).hexdigest()), data, wheels, modules)
 
 
-async def _run(command: Sequence[str], folder: Path, more: Mapping[str, str] = {}) -> tuple[int, str, str]:
+async def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
     """Run uv; return its exit code, its output and its explanation."""
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -181,7 +213,7 @@ async def _run(command: Sequence[str], folder: Path, more: Mapping[str, str] = {
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=folder,
-        env={**uv_environment(), **more},
+        env=dict(environment),
     )
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):

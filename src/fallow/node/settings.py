@@ -2,22 +2,13 @@
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fallow.model.levels import Level
 from fallow.node import platform
 from fallow.node.channel import ChannelKind
-
-
-@dataclass(frozen=True)
-class HubPackages:
-    """The hub's package index, for nodes that reach no other."""
-
-    url: str
-    """The hub's address."""
-    secret: str = field(repr=False)
-    """The node's own token."""
+from fallow.packages.reaching import HubPackages
 
 
 @dataclass(frozen=True, kw_only=True)

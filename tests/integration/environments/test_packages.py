@@ -19,8 +19,8 @@ from fallow.hub.web.settings import WebSettings
 from fallow.model.environment import EnvironmentLock
 from fallow.model.errors import BadRequest, EnvironmentFailed
 from fallow.node.builders.uv import UvBuilder
-from fallow.node.settings import HubPackages
 from fallow.packages.index import PackageIndex
+from fallow.packages.reaching import HubPackages
 
 from .conftest import PYTHON
 

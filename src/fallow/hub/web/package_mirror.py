@@ -12,13 +12,17 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-import httpx
 import msgspec
 
 from fallow.model.errors import BadRequest, HubFull, NotFound, Unavailable
 from fallow.packages.index import PackageIndex, configured_index
+from fallow.packages.uv import find_uv, index_urls
+
+if TYPE_CHECKING:
+    import httpx
 
 LISTED_FOR_S = 600.0
 """How long a list of a package's files is good: what large indexes tell their caches."""
@@ -48,16 +52,17 @@ class PackageSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def package_settings(named: str, limit_bytes: int, state: Path) -> PackageSettings | None:
-    """Read what the hub's owner says: an address, "off", or nothing for what uv or pip are configured for (None: for
-    nothing). Raises BadRequest.
+    """Read what the hub's owner says: an address, "off", or nothing for this computer's own index; None: none is served.
+
+    Raises BadRequest.
     """
     if named == "off":
         return None
     if named and urlsplit(named).scheme not in {"http", "https"}:
         raise BadRequest(f'--packages {named!r:.200} is not the address of a package index, or "off"')
     index = PackageIndex(named) if named else configured_index()
-    if not index.urls:
-        return None
+    if not index.url and find_uv() is None:
+        return None  # there is nobody to ask which one it is
     return PackageSettings(index=index, folder=state / "packages", limit_bytes=limit_bytes)
 
 
@@ -87,6 +92,7 @@ class PackageMirror:
         self._lists: OrderedDict[str, tuple[float, dict[str, PackageFile]]] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[Path]] = {}
         self._turns = asyncio.Semaphore(DOWNLOADS)
+        self._urls: tuple[str, ...] = ()
 
     async def files(self, name: str) -> list[PackageFile]:
         """Return a package's files, whose addresses are those of the index; raises NotFound, Unavailable."""
@@ -135,7 +141,9 @@ class PackageMirror:
         return files
 
     async def _ask(self, name: str) -> dict[str, PackageFile]:
-        for base in self._settings.index.urls:
+        if not self._urls:
+            self._urls = self._settings.index.urls if self._settings.index.url else await index_urls()
+        for base in self._urls:
             url = f"{base.rstrip('/')}/{name}/"
             async with self._get(url, ACCEPT) as answer:
                 if answer.status_code in {403, 404, 410}:
@@ -152,7 +160,9 @@ class PackageMirror:
         raise NotFound(f"the hub's package index has no package {name}")
 
     @contextlib.asynccontextmanager
-    async def _get(self, url: str, accept: str = "*/*") -> AsyncIterator[httpx.Response]:
+    async def _get(self, url: str, accept: str = "*/*") -> AsyncIterator["httpx.Response"]:
+        import httpx  # 7 MB: not where nobody asks for packages
+
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True)
         try:
@@ -189,7 +199,7 @@ class PackageMirror:
         await asyncio.to_thread(_trim, self._settings.folder, self._settings.limit_bytes, place)
         return place
 
-    async def _write(self, answer: httpx.Response, partial: Path, wanted: str, limit: int) -> None:
+    async def _write(self, answer: "httpx.Response", partial: Path, wanted: str, limit: int) -> None:
         hasher, size = hashlib.sha256(), 0
         with partial.open("wb") as file:
             async for data in answer.aiter_bytes(CHUNK_BYTES):
@@ -207,14 +217,14 @@ class PackageMirror:
             task.exception()  # retrieved, also if nobody waits any more
 
 
-def _check(answer: httpx.Response) -> None:
+def _check(answer: "httpx.Response") -> None:
     if answer.status_code == 404:
         raise NotFound("the hub's package index does not have this file")
     if answer.status_code != 200:
         raise Unavailable(f"the hub's package index answers with status {answer.status_code}")
 
 
-async def _read(answer: httpx.Response, limit: int) -> bytes:
+async def _read(answer: "httpx.Response", limit: int) -> bytes:
     data = b""
     async for chunk in answer.aiter_bytes(CHUNK_BYTES):
         data += chunk

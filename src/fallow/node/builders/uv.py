@@ -15,19 +15,13 @@ from fallow.model.environment import EnvironmentLock
 from fallow.model.errors import EnvironmentFailed
 from fallow.model.ids import Digest
 from fallow.node.builder import PACKAGES, run_step
-from fallow.node.settings import HubPackages
-from fallow.packages.index import PackageIndex, configured_index
-from fallow.packages.uv import MISSING, find_uv, uv_environment
+from fallow.packages.reaching import HubPackages, reaches
+from fallow.packages.uv import MISSING, find_uv, index_urls, uv_environment
 
-CHECK_TIMEOUT_S = 3.0
-"""An index that has not answered after this is taken to be out of reach."""
-HUB_TIMEOUT_S = 900
-"""How long the hub may take until it sends a file: it fetches large ones first."""
+SHOWN = 2_000
+"""Characters of the log of one index, where another was asked after it."""
 TESTS = r"[/\\]tests?[/\\]"
 """Folders that are not compiled: half of what large packages bring, and tasks don't import them."""
-HUB_INDEX = "fallow"
-"""What uv calls the hub's index; its password is in a variable of this name."""
-
 _log = Logger("fallow.node")
 
 
@@ -65,51 +59,24 @@ class UvBuilder:
         if not lock.packages:
             await run_step([*command, "--offline"], base, folder)
             return
-        own = await _serves(configured_index(), lock.packages[0].name)
-        if own or self._hub is None:
+        hub, reason = self._hub, ""
+        if hub is None or await reaches(await index_urls(), lock.packages[0].name):
             try:
                 await run_step(command, base, folder)
             except EnvironmentFailed as error:
-                if self._hub is None:
+                if hub is None or await hub.obstacle() is not None:
                     raise
+                reason = f"{str(error)[-SHOWN:]}\n\nand from the hub:\n"
                 _log.info("the package index of this node has not all that is needed", error=str(error)[-500:])
             else:
                 return
-        assert self._hub is not None
+        elif (obstacle := await hub.obstacle()) is not None:
+            raise EnvironmentFailed(f"this node reaches no package index, and {obstacle}")
+        assert hub is not None
         try:
-            await run_step([*command, "--no-config"], _through(self._hub, base), folder)
+            await run_step(command, hub.variables(base), folder)
         except EnvironmentFailed as error:
-            raise EnvironmentFailed(str(error).replace(self._hub.secret, "…")) from None
-
-
-def _through(hub: HubPackages, base: dict[str, str]) -> dict[str, str]:
-    """Return uv's variables for the hub's index. The secret is in the process's environment: not on its command line."""
-    kept = {name: value for name, value in base.items() if not name.startswith(("UV_INDEX", "UV_EXTRA_", "UV_FIND_"))}
-    return kept | {
-        "UV_DEFAULT_INDEX": f"{HUB_INDEX}={hub.url}/api/v1/packages/simple/",
-        f"UV_INDEX_{HUB_INDEX.upper()}_USERNAME": "node",
-        f"UV_INDEX_{HUB_INDEX.upper()}_PASSWORD": hub.secret,
-        "UV_HTTP_TIMEOUT": str(HUB_TIMEOUT_S),
-    }
-
-
-async def _serves(index: PackageIndex, name: str) -> bool:
-    """Whether an index can be reached and knows a package; uv's own, and any that can't be looked at, is taken to."""
-    import httpx  # 0.1 s
-
-    if not index.urls:
-        return True
-    for url in index.urls:
-        if "://" not in url or url.startswith("file:"):
-            return True
-        try:
-            async with httpx.AsyncClient(timeout=CHECK_TIMEOUT_S, follow_redirects=True) as client:
-                answer = await client.head(f"{url.rstrip('/')}/{name.lower()}/")
-        except (httpx.HTTPError, OSError, ValueError):  # ValueError: an address that is none
-            continue
-        if answer.status_code in {200, 401, 403, 405}:  # uv may have credentials that we don't
-            return True
-    return False
+            raise EnvironmentFailed(reason + str(error).replace(hub.secret, "…")) from None
 
 
 def _requirements(lock: EnvironmentLock, wheels: Mapping[Digest, Path]) -> str:
