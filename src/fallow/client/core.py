@@ -21,23 +21,21 @@ from fallow.client.options import Options, parse_options
 from fallow.client.progress import NoBar, ProgressBar
 from fallow.client.session import ClientSession
 from fallow.client.sources import LocalSources, Paced
+from fallow.client.staging import stage
 from fallow.model.errors import PicklingFailed
 from fallow.model.ids import Digest, JobId, uuid7
 from fallow.model.job import JobSpec, StageKind
-from fallow.slot import pages, refs
+from fallow.slot import refs
 from fallow.slot.pages import Piece
 from fallow.slot.pickling import dumps
 
 if TYPE_CHECKING:
+    from fallow.client.config import HubAddress
     from fallow.client.direct import DirectCalls
     from fallow.client.job_state import JobState
-    from fallow.client.config import HubAddress
     from fallow.client.locking import Locker
 
 T = TypeVar("T")
-
-FILE_BYTES = 1 << 20
-"""Blobs from this size on go through a file where the hub shares its filesystem."""
 
 
 class GridCore:
@@ -167,7 +165,6 @@ class GridCore:
     def _find_locker(self) -> "Locker":
         if self._locker is None:
             from fallow.client.locking import Locker
-
             from fallow.packages.reaching import HubPackages
 
             address = self.address
@@ -191,53 +188,20 @@ class GridCore:
             weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
         return self._temporary
 
-    def keep_pieces(self, pieces: Sequence[Piece], *, hold: bool) -> Digest:
-        """Make the hub keep a blob, from a user's thread; return its digest.
-
-        hold: for the session's life; else it is a page's, and waits while the hub is full. Raises HubFull only with `hold`.
-        """
-        hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
-        for piece in pieces:
-            hasher.update(piece)
-        digest = Digest(hasher.hexdigest())
-        incoming = self.session.blobs.incoming
-        source: bytes | Path | None = None
-        if incoming is not None and pages.size_bytes(pieces) >= FILE_BYTES:
-            source = _write(incoming, pieces)
-        if source is None:
-            source = b"".join(pieces)
+    def keep_pieces(self, pieces: Sequence[Piece]) -> Digest:
+        """Make the hub keep a blob for the session's life, from a user's thread; return its digest. Raises HubFull."""
+        staged = stage(pieces, self.session.blobs.incoming)
         try:
-            self.engine.run(
-                self.session.blobs.keep(digest, source) if hold else self.session.blobs.keep_page(digest, source)
-            )
+            self.engine.run(self.session.blobs.keep(*staged))
         finally:
-            if isinstance(source, Path):
-                source.unlink(missing_ok=True)  # the hub has moved it, or had it already
-        return digest
+            staged.remove()
+        return staged.digest
 
 
 def _digest_of(path: Path) -> Digest:
     hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
     hasher.update_mmap(path)
     return Digest(hasher.hexdigest())
-
-
-def _write(folder: Path, pieces: Sequence[Piece]) -> Path | None:
-    """Write a file for the hub to take over; None if there is no room: the hub is asked first then, and says so."""
-    path = None
-    try:
-        handle, name = tempfile.mkstemp(dir=folder, prefix="put-")
-        path = Path(name)
-        with os.fdopen(handle, "wb", buffering=0) as file:
-            for piece in pieces:
-                view = memoryview(piece).cast("B")
-                while view:
-                    view = view[file.write(view) :]
-    except OSError:
-        if path is not None:
-            path.unlink(missing_ok=True)
-        return None
-    return path
 
 
 def is_interactive() -> bool:

@@ -61,6 +61,7 @@ class EmbeddedGrid:
                 folder=folder,
                 database=None if self._state is not None else "memory",
                 memory_folder=self._quick.path / "blobs" if self._quick is not None else None,
+                trusts_files=True,
                 reserve_bytes=RESERVE_BYTES,
             )
         )

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from fallow.client.inputs import Page, cut, known_length
 from fallow.client.job_state import JobState
 from fallow.client.options import Options
+from fallow.client.page_sender import PageSender
 from fallow.client.session import JobFeed
 from fallow.model.errors import BadRequest, Closed, FallowError, NotFound
 from fallow.model.ids import Digest, JobId
 from fallow.model.job import Counting, Inputs, JobInfo, JobSpec, Pages, ResultsOf
-from fallow.model.page import InputPage
 from fallow.slot.pages import Piece, encode_json, encode_list
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ def _feed(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) 
 
 def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSource) -> None:
     engine, session = core.engine, core.session
+    sender = PageSender(core, feed, state)
     count = 0
     try:
         for page in source.pages():
@@ -173,8 +174,10 @@ def _send_pages(core: "GridCore", feed: JobFeed, state: JobState, source: ItemSo
                 return
             if page.blobs:
                 engine.run(_keep_blobs(core, page))
-            engine.post(session.add_input, feed, _input_page(core, feed.spec.id, page))
+            sender.send(page)
             count = page.stop
+        if not sender.finish():
+            return
     except BaseException as error:  # the user's iterator may raise anything; whoever reads the job gets it
         state.on_error(error)
         engine.post(session.cancel, feed.spec.id)
@@ -191,13 +194,6 @@ async def _keep_blobs(core: "GridCore", page: Page) -> None:
         except (BadRequest, NotFound, OSError) as error:
             what = source if isinstance(source, Path) else digest
             raise BadRequest(f"inputs: {what} can't be sent; has it changed meanwhile? {error}") from error
-
-
-def _input_page(core: "GridCore", job: JobId, page: Page) -> InputPage:
-    if page.fits_inline:
-        return InputPage(job, page.start, page.stop, b"".join(page.pieces), None, core.digests(page.refs))
-    digest = core.keep_pieces(page.pieces, hold=False)
-    return InputPage(job, page.start, page.stop, None, digest, core.digests(page.refs))
 
 
 def release_job(core: "GridCore", state: JobState, is_named: bool) -> None:

@@ -215,7 +215,7 @@ class Grid:
         self._check_open()
         with collecting():
             pieces = encode_list([value])
-        return Ref(self._core.keep_pieces(pieces, hold=True), size_bytes(pieces))
+        return Ref(self._core.keep_pieces(pieces), size_bytes(pieces))
 
     def options(self, **options: Any) -> "Grid":
         """Return a handle on the same grid whose calls have these options unless they say otherwise."""

@@ -25,7 +25,7 @@ PAGE_AGE_S = 0.005
 """An iterator that yields slowly has what it yielded so far sent after this long."""
 WINDOW_ITEMS = 16 * PAGE_ITEMS
 """How far an iterator of unknown length is pulled ahead of who reads the results."""
-IN_FLIGHT_BYTES = 16 << 20
+IN_FLIGHT_BYTES = 32 << 20
 """Input bytes sent and not acknowledged; more wait in the feeder."""
 
 UNPICKLED = (

@@ -12,6 +12,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -146,8 +147,12 @@ class LocalBlobs:
     it after it was adopted; those are processes of the same user only.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """Name the folder, made when first needed. durable: fsync what is stored, and the names of it."""
+    def __init__(self, folder: Path, *, durable: bool = True, trusting: bool = False) -> None:
+        """Name the folder, made when first needed. durable: fsync what is stored, and the names of it.
+
+        trusting: files to adopt were hashed in this process, and are not hashed again.
+        """
+        self.is_trusting = trusting
         self._folder = folder
         self._blobs = folder / "blobs"
         self._partial = folder / "partial"
@@ -208,7 +213,7 @@ class LocalBlobs:
             raise BadRequest(f"{path} is not in {self.incoming}")
         if not self.has_durably(digest):
             # Renamed first: what is checked then, in a folder of our own, can't be exchanged any more.
-            self.publish(digest, lambda private: self._take(path, private), check=True)
+            self.publish(digest, lambda private: self._take(path, private), check=not self.is_trusting)
         path.unlink(missing_ok=True)
 
     def delete(self, digest: Digest) -> None:
@@ -287,10 +292,12 @@ class LocalBlobs:
         private = self._partial / f"{digest}.{secrets.token_hex(8)}"
         try:
             fill(private)
-            if check and (found := digest_of_file(private)) != digest:
-                raise BadRequest(f"these are not the bytes of blob {digest[:12]}…: their digest is {found[:12]}…")
-            if self._is_durable:
-                _sync_file(private)
+            with ThreadPoolExecutor(1, thread_name_prefix="fallow-sync") as beside:  # the disk works while it is hashed
+                synced = beside.submit(_sync_file, private) if self._is_durable else None
+                if check and (found := digest_of_file(private)) != digest:
+                    raise BadRequest(f"these are not the bytes of blob {digest[:12]}…: their digest is {found[:12]}…")
+                if synced is not None:
+                    synced.result()
             private.chmod(0o444)
             self._make(place.parent)
             private.replace(place)

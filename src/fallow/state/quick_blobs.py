@@ -15,7 +15,7 @@ class QuickBlobs(LocalBlobs):
     """As `LocalBlobs`; what finds no room goes to `roomy`. Nothing of it outlives the process, so nothing is synced."""
 
     def __init__(self, folder: Path, roomy: LocalBlobs) -> None:
-        super().__init__(folder, durable=False)
+        super().__init__(folder, durable=False, trusting=roomy.is_trusting)
         self._roomy = roomy
 
     @property

@@ -33,7 +33,7 @@ def _state(settings: HubSettings) -> State:
 def _blobs(settings: HubSettings, *, durable: bool) -> BlobStore:
     folder = settings.folder / "blobs"
     if settings.object_store is None:
-        local = LocalBlobs(folder, durable=durable)
+        local = LocalBlobs(folder, durable=durable, trusting=settings.trusts_files)
         return local if settings.memory_folder is None else QuickBlobs(settings.memory_folder, local)
     from fallow.state.object_store import open_object_store
 
