@@ -33,7 +33,7 @@ def test_the_wait_before_the_state_is_opened_again_doubles_while_commits_are_ref
             monkeypatch.setattr(hub.state, "recover", noted)
             for number in itertools.count(1):
                 hub.journal.append(RevokeToken("nobody"))
-                await kit.until(lambda number=number: len(refused) == number and not hub._is_recovering)
+                await kit.until(lambda number=number: len(opened) == number and not hub._is_recovering)
                 if number == 5:
                     break
             waits = [there - here for here, there in zip(refused, opened, strict=True)]

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from fallow.hub.core import journal as journal_module
 from fallow.hub.core.journal import Journal
 from fallow.model.changes import EndLease
 from fallow.model.errors import HubFull, Unavailable
@@ -38,6 +39,7 @@ def test_changes_that_arrive_during_a_commit_go_as_one_group():
         journal = Journal(state, pytest.fail)
         journal.start()
         journal.append(change(0))
+        journal.after_commit(lambda: None)
         await asyncio.sleep(0)
         await asyncio.sleep(0)  # the first commit is in the writer's hands
         for i in range(1, 100):
@@ -50,6 +52,50 @@ def test_changes_that_arrive_during_a_commit_go_as_one_group():
         assert [len(group) for group in state.groups] == [1, 99]
         assert done == [2]
         await journal.stop()
+
+    asyncio.run(main())
+
+
+def test_what_nobody_waits_for_is_committed_too():
+    async def main() -> None:
+        state = RecordingState(is_durable=True)
+        state.gate.set()
+        journal = Journal(state, pytest.fail)
+        journal.start()
+        done = asyncio.Event()
+        journal.append(change(0))
+        journal.after_commit(done.set, is_urgent=False)
+        journal.append(change(1))
+        async with asyncio.timeout(60):
+            await done.wait()
+        assert [len(group) for group in state.groups] == [2]
+        await journal.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_it_waits_no_longer_once_somebody_waits_or_there_are_many(monkeypatch, many):
+    monkeypatch.setattr(journal_module, "LINGER_S", 3600.0)
+
+    async def main() -> None:
+        state = RecordingState(is_durable=True)
+        state.gate.set()
+        journal = Journal(state, pytest.fail)
+        journal.start()
+        done = asyncio.Event()
+        journal.after_commit(done.set, is_urgent=False)
+        count = journal_module.LINGER_CHANGES if many else 5
+        for i in range(count):
+            journal.append(change(i))
+        if not many:
+            journal.after_commit(lambda: None)
+        async with asyncio.timeout(60):
+            await done.wait()
+        assert [len(group) for group in state.groups] == [count]
+        journal.append(change(0))
+        await journal.stop()  # nor when it ends
+        assert len(state.groups) == 2
 
     asyncio.run(main())
 

@@ -161,7 +161,7 @@ class ClientShell:
         page = frame.page
         self._hub.book.spec_owned_by(page.job, self.owner)
         reached = self._hub.desk.add_input(page)
-        self._hub.journal.after_commit(lambda: self._inputs_durable(page.job, reached))
+        self._hub.journal.after_commit(lambda: self._inputs_durable(page.job, reached), is_urgent=False)
 
     def _inputs_durable(self, job: JobId, stop: int) -> None:
         if not self._accepted:  # one frame for all pages of a group

@@ -413,7 +413,7 @@ class Hub:
                 case TellProgress():
                     self._tell_progress(effect)
                 case Tell():
-                    self.journal.after_commit(partial(self.events.post, effect.event, time.time()))
+                    self.journal.after_commit(partial(self.events.post, effect.event, time.time()), is_urgent=False)
                     if isinstance(effect.event, NodeLost) and (node := self._nodes.get(effect.event.node)) is not None:
                         node.close("not heard of for too long; connect again")  # its leases are others' now
                 case RecallLease():

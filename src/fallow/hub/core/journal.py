@@ -1,7 +1,8 @@
 """The one writer in front of the state: changes gather while a commit runs, then go as one group.
 
 With a durable state, commits run in one writer thread and cost one fsync per group, however much arrived
-meanwhile (group commit). Without, they are applied at once on the event loop.
+meanwhile (group commit). What nobody waits for stays some milliseconds for others to join it: so a client that submits
+one call after another does not have the hub commit twice for each. Without, they are applied at once on the event loop.
 """
 
 import asyncio
@@ -16,6 +17,11 @@ from fallow.model.errors import HubFull, Unavailable
 from fallow.state.state import State
 
 REOPENING = "the hub could not write its state and opens it again; try in a moment"
+
+LINGER_S = 0.003
+"""How long changes wait for others before they are committed, if nobody waits for that …"""
+LINGER_CHANGES = 256
+"""… and they are fewer than these."""
 
 _log = Logger("fallow.hub")
 
@@ -32,6 +38,8 @@ class Journal:
         self._writer: ThreadPoolExecutor | None = None
         self._is_committing = False
         self._is_scheduled = False
+        self._is_urgent = False
+        self._lingering: asyncio.TimerHandle | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._failed = False
         """Nothing is committed any more: a commit was refused, or the journal has stopped."""
@@ -47,6 +55,7 @@ class Journal:
         self._failed = False
         self._is_committing = self._is_scheduled = False
         self._changes, self._callbacks = [], []
+        self._stop_lingering()
         if self._state.is_durable and self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="fallow-journal")
 
@@ -56,9 +65,10 @@ class Journal:
         if not self._is_scheduled and not self._is_committing:
             self._schedule()
 
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call back once everything that was appended so far is durable."""
+    def after_commit(self, callback: Callable[[], None], *, is_urgent: bool = True) -> None:
+        """Call back once everything that was appended so far is durable. is_urgent: somebody waits for that."""
         self._callbacks.append(callback)
+        self._is_urgent |= is_urgent
         if not self._is_scheduled and not self._is_committing:
             self._schedule()
 
@@ -85,12 +95,23 @@ class Journal:
             self._writer.shutdown(wait=True)
 
     def _schedule(self) -> None:
-        # at the end of this turn of the loop, so that what one frame caused is one group
-        self._is_scheduled = True
-        self._loop.call_soon(self._commit)
+        """Commit soon; called again when there is more."""
+        if self._is_urgent or len(self._changes) >= LINGER_CHANGES or self._writer is None:
+            # at the end of this turn of the loop, so that what one frame caused is one group
+            self._stop_lingering()
+            self._is_scheduled = True
+            self._loop.call_soon(self._commit)
+        elif self._lingering is None:
+            self._lingering = self._loop.call_later(LINGER_S, self._commit)
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     def _commit(self) -> None:
-        self._is_scheduled = False
+        self._is_scheduled = self._is_urgent = False
+        self._stop_lingering()
         if self._failed:
             return
         changes, self._changes = self._changes, []
@@ -116,7 +137,7 @@ class Journal:
             return
         self._succeed(callbacks)
         if self._changes or self._callbacks:
-            self._commit()
+            self._schedule()
 
     def _succeed(self, callbacks: list[Callable[[], None]]) -> None:
         self.commits += 1

@@ -157,7 +157,7 @@ class NodeShell:
         if hub.scheduler.has_job(done.job):
             hub.carry_out(hub.scheduler.on_results(self.node, done.lease, done.job, done.pages, hub.now()))
         number = done.number
-        hub.journal.after_commit(lambda: self._link.send(Acknowledged(number)))
+        hub.journal.after_commit(lambda: self._link.send(Acknowledged(number)), is_urgent=False)
 
     def _presents(self, presents: Presents) -> None:
         assert self.node is not None
