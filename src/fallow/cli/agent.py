@@ -22,7 +22,7 @@ NAME_LENGTH = 100
 def run_node(
     *,
     hub: str | None,
-    token_file: Path | None,
+    token_file: str | None,
     slots: int | None,
     cores: int | None,
     memory: str | None,
@@ -32,14 +32,14 @@ def run_node(
     tags: str,
     sandbox: str | None,
     min_sandbox: str,
-    state: Path | None,
+    state: str | None,
     verbose: bool,
 ) -> int:
     """Run a node until it is stopped; return the exit code. Raises FallowError if it can't go on."""
     lent = cores or usable_cores()
-    url, token = require_hub(hub, token_file)
+    url, token = require_hub(hub, Path(token_file) if token_file else None)
     settings = NodeSettings(
-        folder=state or state_path("node"),
+        folder=Path(state) if state else state_path("node"),
         name=_check_name(name or host_name()),
         slots=slots or lent,
         cores=lent,

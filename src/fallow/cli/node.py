@@ -1,10 +1,11 @@
 """`fallow node`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from fallow.cli.long_running import LongRunning
 from fallow.cli.options import VerboseOption
 
 
@@ -73,28 +74,27 @@ def node(
         typer.Option("--state", metavar="DIR", help="Folder for what must survive a restart.", show_default="per user"),
     ] = None,
     verbose: VerboseOption = False,
-) -> None:
+) -> NoReturn:
     """Lend this computer to a hub.
 
     Runs the tasks that the hub leases to it until it is stopped. The node dials out only, so it works behind NAT and firewalls, and it reconnects for ever. SIGTERM or Ctrl-C stops
     it with its slots and all that they started; unfinished work goes back to the hub.
     """
-    from fallow.cli.agent import run_node
-
-    raise typer.Exit(
-        run_node(
-            hub=hub,
-            token_file=token_file,
-            slots=slots,
-            cores=cores,
-            memory=memory,
-            reserve=reserve,
-            environments=environments,
-            name=name,
-            tags=tags,
-            sandbox=sandbox,
-            min_sandbox=min_sandbox,
-            state=state,
-            verbose=verbose,
-        )
+    raise LongRunning(
+        "node",
+        {
+            "hub": hub,
+            "token_file": token_file,
+            "slots": slots,
+            "cores": cores,
+            "memory": memory,
+            "reserve": reserve,
+            "environments": environments,
+            "name": name,
+            "tags": tags,
+            "sandbox": sandbox,
+            "min_sandbox": min_sandbox,
+            "state": state,
+            "verbose": verbose,
+        },
     )

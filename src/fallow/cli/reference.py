@@ -92,7 +92,7 @@ ADVICE = {
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command's full name and its object, groups before what is in them."""
-    from fallow.cli.main import app
+    from fallow.cli.commands import app
 
     def below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield name, command

@@ -3,6 +3,8 @@
 Owns the processes, their tokens and their folder. What runs is what anybody would run: `fallow hub`, `fallow node`.
 """
 
+import http.client
+import json
 import os
 import secrets
 import signal
@@ -11,13 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
-
-import httpx
 
 from fallow.model.errors import FallowError, Unavailable
 
@@ -26,6 +26,8 @@ START_LIMIT_S = 30.0
 STOP_LIMIT_S = 10.0
 """How long they may take to stop by themselves before they are killed."""
 POLL_S = 0.05
+ANSWER_LIMIT_S = 5.0
+LOOPBACK = "127.0.0.1"
 
 
 class Fleet:
@@ -37,11 +39,10 @@ class Fleet:
         self.slots = slots
         self._node_options = node_options
         self.token = secrets.token_urlsafe(24)
-        self.url = ""
+        self._port = 0
         self._join_token = secrets.token_urlsafe(24)
         self._folder = TemporaryDirectory(prefix="fallow-demo-")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._http = httpx.Client(timeout=5.0, trust_env=False)
 
     def __enter__(self) -> Self:
         try:
@@ -59,11 +60,28 @@ class Fleet:
     ) -> None:
         self.stop()
 
+    @property
+    def url(self) -> str:
+        """Return the hub's address."""
+        return f"http://{LOOPBACK}:{self._port}"
+
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Return what the hub says of each node (`GET /api/v1/nodes`), by the names given here."""
-        answer = self._http.get(f"{self.url}/api/v1/nodes", headers={"Authorization": f"Bearer {self.token}"})
-        answer.raise_for_status()
-        return {node["name"]: node for node in answer.json()["nodes"]}
+        return {node["name"]: node for node in json.loads(self._get("/api/v1/nodes"))["nodes"]}
+
+    def _get(self, path: str) -> bytes:
+        """Ask the hub; raises Unavailable. Not by httpx, which would be a third of a small client."""
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=ANSWER_LIMIT_S)
+        with closing(connection):
+            try:
+                connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
+                answer = connection.getresponse()
+                body = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise Unavailable(f"the hub does not answer: {error!r}") from error
+        if answer.status != http.HTTPStatus.OK:
+            raise Unavailable(f"the hub answers {path} with status {answer.status}")
+        return body
 
     def connected(self) -> list[str]:
         """Return the names of the nodes that have joined and not been lost."""
@@ -91,23 +109,22 @@ class Fleet:
             process = self._processes.pop(name, None)
             if process is not None:
                 _end(process)
-        self._http.close()
         self._folder.cleanup()
 
     def _start_hub(self) -> None:
         with socket.socket() as probe:  # a hub that found its port taken in between would say so and end
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+            probe.bind((LOOPBACK, 0))
+            self._port = probe.getsockname()[1]
         tokens = {"FALLOW_ADMIN_TOKEN": self.token, "FALLOW_JOIN_TOKEN": self._join_token}
-        self._start("hub", ["hub", "--port", str(port), "--state", str(self._path("hub"))], tokens)
+        self._start("hub", ["hub", "--port", str(self._port), "--state", str(self._path("hub"))], tokens)
         self._wait_until(self._is_healthy, "the hub to answer", ["hub"])
 
     def _is_healthy(self) -> bool:
         try:
-            return self._http.get(f"{self.url}/healthz").status_code == httpx.codes.OK
-        except httpx.TransportError:
+            self._get("/healthz")
+        except Unavailable:
             return False
+        return True
 
     def _start(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
         with self._path(f"{name}.log").open("ab") as log:

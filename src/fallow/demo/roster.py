@@ -6,7 +6,7 @@ The hub forgets a lost node, and counts anew when it returns; the demo's picture
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import httpx
+from fallow.model.errors import Unavailable
 
 
 class Row(NamedTuple):
@@ -36,7 +36,7 @@ class Roster:
         """Ask the hub and return the rows, in the order of the names."""
         try:
             found = self._ask()
-        except httpx.TransportError:
+        except Unavailable:
             return self.rows
         self.rows = [self._row(row, found.get(row.name)) for row in self.rows]
         return self.rows

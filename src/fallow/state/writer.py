@@ -7,11 +7,11 @@ changes matters only where one undoes another: those (`EndJob`, `DeleteJob`, …
 
 import contextlib
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Dialect, Table, bindparam, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ClauseElement
 
 from fallow.model.changes import (
@@ -59,9 +59,10 @@ class _Statements:
     """The text of every statement, in the database's own dialect. Parameters are positional."""
 
     def __init__(self, dialect: Dialect) -> None:
+        insert_into: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert  # the other one is 2 MB
+
         def insert(table: Table) -> str:
-            statement: Any = (sqlite if dialect.name == "sqlite" else postgresql).insert(table)
-            return _compile(statement.on_conflict_do_nothing(), dialect, *table.columns.keys())
+            return _compile(insert_into(table).on_conflict_do_nothing(), dialect, *table.columns.keys())
 
         def remove(table: Table, column: str) -> str:
             return _compile(delete(table).where(table.c[column] == bindparam("key")), dialect, "key")

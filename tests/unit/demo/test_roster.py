@@ -1,6 +1,5 @@
-import httpx
-
 from fallow.demo.roster import Roster, Row
+from fallow.model.errors import Unavailable
 
 
 def said(finished, *, connected=True, leases=1, tasks=5):
@@ -35,7 +34,7 @@ def test_a_node_that_returns_between_two_looks_is_counted_anew():
 def test_a_hub_that_does_not_answer_leaves_the_picture():
     def ask():
         if asked:
-            raise httpx.ConnectError("gone")
+            raise Unavailable("gone")
         asked.append(1)
         return {"node-1": said(7)}
 

@@ -8,6 +8,8 @@ from litestar import Litestar, MediaType, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.static_files import create_static_files_router
 
 from fallow.hub.core.hub import Hub
@@ -64,6 +66,14 @@ class WebApp:
             self._packages.close()
 
 
+class _Litestar(Litestar):
+    """Speaks msgspec alone: the plugins for pydantic and attrs would load these libraries, 5 MB, where they happen to be installed."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
 def _hide_slashes_in_names(scope: Scope) -> None:
     """Keep the %2F of a job's name from the router, which would take it for a separator; `jobs.named` reads it."""
     raw: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
@@ -84,7 +94,7 @@ def _litestar(hub: Hub, settings: WebSettings, streams: Streams, packages: Packa
     def provide_packages() -> PackageMirror | None:
         return packages
 
-    return Litestar(
+    return _Litestar(
         [
             healthz,
             openapi_json,

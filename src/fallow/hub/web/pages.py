@@ -5,9 +5,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import jinja2
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.datastructures import Cookie
 from litestar.params import PathParameter, QueryParameter
@@ -32,6 +31,9 @@ from fallow.hub.web.settings import WebSettings
 from fallow.hub.web.streams import RETRY_MS, Streams, event_stream, sse
 from fallow.model.errors import Forbidden
 
+if TYPE_CHECKING:
+    import jinja2
+
 FORM_BYTES = 16 * 1024
 SIGN_IN = "/sign-in"
 DESTINATIONS = re.compile(r"/|/api|/(jobs|nodes)/[0-9a-f]{32}")
@@ -42,7 +44,9 @@ Ref = Annotated[str, PathParameter(name="job")]
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _templates() -> "jinja2.Environment":
+    import jinja2  # 2 MB, with the first page
+
     return jinja2.Environment(
         loader=jinja2.PackageLoader("fallow.hub.web"),
         autoescape=True,
