@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,9 @@ from fallow.state.folder import StateFolder, sync_folder
 
 FILE_NAME = "fallow.sqlite"
 """Of the database in a state folder."""
+LOCK_WAIT_S = 3.0
+"""How long PostgreSQL may take to notice that the last hub has gone, or that this one has closed an earlier connection."""
+LOCK_POLL_S = 0.05
 
 _SQLITE_SETUP = (
     "PRAGMA journal_mode=WAL",
@@ -119,9 +123,13 @@ class PostgresDatabase:
         self._connections.close()
 
     def _hold(self, writer: Connection) -> None:
-        """Take the advisory lock of this schema: one hub per schema. It ends with the session."""
+        """Take the advisory lock of this schema: one hub per schema. It ends with the session, soon after its connection."""
         key = writer.exec_driver_sql("SELECT hashtextextended('fallow ' || current_schema(), 0)").scalar_one()
-        if not writer.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", (key,)).scalar_one():
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while not writer.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", (key,)).scalar_one():
+            if time.monotonic() < deadline:
+                time.sleep(LOCK_POLL_S)
+                continue
             holder = writer.exec_driver_sql(
                 "SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory'"
                 " AND granted AND (classid::bigint << 32 | objid::bigint) = %s",

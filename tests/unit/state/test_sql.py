@@ -82,6 +82,20 @@ def test_a_database_in_use_by_another_process_is_refused(postgresql_url):
 
 @pytest.mark.slow
 @pytest.mark.service("postgresql")
+def test_a_database_whose_last_user_is_just_leaving_is_waited_for(postgresql_url, monkeypatch):
+    import psycopg
+
+    monkeypatch.setattr("fallow.state.database.LOCK_WAIT_S", 60.0)
+    with psycopg.connect(postgresql_url, autocommit=True) as leaving:
+        leaving.execute("SELECT pg_advisory_lock(hashtextextended('fallow ' || current_schema(), 0))")
+        threading.Timer(0.2, leaving.close).start()
+        state = SqlState(postgresql_url)
+        assert state.recover().epoch == 1
+        state.close()
+
+
+@pytest.mark.slow
+@pytest.mark.service("postgresql")
 def test_a_lost_connection_fails_the_commit_and_recover_connects_anew(postgresql_url, make):
     import psycopg
 
