@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     for what, fact in facts.items():
         print(f"{what:9} {fact}")
+    runner.compile_own_files()
     found = Findings()
     pythons = {name: runner.own_python() for name in LOCAL if name in options.systems}
     for peer in (name for name in options.systems if name not in LOCAL):

@@ -1,5 +1,6 @@
 """One system at a time: brought up in its own process, asked for all its figures, and gone before the next begins."""
 
+import compileall
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any, Self
 import psutil
 from plan import WORKLOAD_OF, Sizes
 from processes import kill, pss_bytes
+
+import fallow
 
 FOLDER = Path(__file__).parent
 START_LIMIT_S = 60.0
@@ -127,3 +130,8 @@ def measure(system: str, python: Path, requests: dict[str, Sizes]) -> dict[str, 
 
 def own_python() -> Path:
     return Path(sys.executable)
+
+
+def compile_own_files() -> None:
+    """Compile Fallow, as pip has compiled the peers: or each of its processes would do that at its start."""
+    compileall.compile_dir(Path(fallow.__file__).parent, quiet=1)
