@@ -30,3 +30,5 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     peak_memory_bytes: int | None = None
     output: str = ""
     """The last lines that the task printed, for a task whose slot died."""
+    is_of_node: bool = False
+    """Of kind "environment": whether the job's other tasks would meet the same on this node."""

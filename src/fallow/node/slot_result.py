@@ -8,13 +8,13 @@ import msgspec
 from fallow.model.failure import Failure
 from fallow.model.page import ResultPage
 from fallow.model.ranges import Range
-from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT
+from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT, NODE_FAULT
 
 MAX_FILES = 10_000
 """Files beside the values of one page."""
 
 _Head = tuple[str | None, int, tuple[int, ...] | None, tuple[tuple[int, str, str, str, int], ...], tuple[str, ...]]
-_PROGRAM_KINDS = {ENVIRONMENT_FAULT: "environment", INPUT_FAULT: "program"}
+_PROGRAM_KINDS = {ENVIRONMENT_FAULT: "environment", NODE_FAULT: "environment", INPUT_FAULT: "program"}
 """Whose fault a program's failure is; functions can't say."""
 _decode_head = msgspec.json.Decoder(_Head).decode
 
@@ -55,6 +55,7 @@ def read_result(
                 traceback=traceback,
                 exception=exception,
                 node=node,
+                is_of_node=is_program and type_name == NODE_FAULT,
             )
         )
     path = None if name is None else Path(name)

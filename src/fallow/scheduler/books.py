@@ -15,7 +15,7 @@ from fallow.model.job import JobSpec
 from fallow.model.lease import Lease
 from fallow.model.ranges import Range
 from fallow.model.requirements import Requirements
-from fallow.scheduler.effects import CancelWork, Effects, GrantLease, Persist, Tell
+from fallow.scheduler.effects import CancelWork, Effects, GrantLease, Persist, RecallLease, Tell
 from fallow.scheduler.estimate import Pace
 from fallow.scheduler.job_state import JobState
 from fallow.scheduler.lease_state import LeaseState
@@ -34,7 +34,7 @@ class Books:
     """Jobs, nodes, leases, classes, and what the event at hand brings about."""
 
     __slots__ = (
-        "_arrivals", "_last_arrival", "cancels", "classes", "effects", "epoch", "jobs", "lease_count", "leases",
+        "_arrivals", "_last_arrival", "avoiding", "cancels", "classes", "effects", "epoch", "jobs", "lease_count", "leases",
         "nodes", "now",
         "priorities", "settings", "tick_gap_s", "tick_mono", "timers", "unix_offset_s", "vacated", "woken",
     )  # fmt: skip
@@ -50,7 +50,10 @@ class Books:
         self.jobs: dict[JobId, JobState] = {}
         self.nodes: dict[NodeId, NodeState] = {}
         self.leases: dict[LeaseId, LeaseState] = {}
-        self.classes: dict[Requirements, WorkClass] = {}
+        self.classes: dict[tuple[Requirements, frozenset[NodeId]], WorkClass] = {}
+        """By what nodes must meet, and which are avoided all the same."""
+        self.avoiding: dict[WorkClass, None] = {}
+        """Classes of jobs that avoid nodes which lack what they need."""
         self.priorities: dict[int, int] = {}
         """How many leases are out by priority of their job."""
         self.woken: dict[WorkClass, None] = {}
@@ -104,20 +107,58 @@ class Books:
             self._last_arrival = None
         del self.jobs[job.id]
 
-    def _class_of(self, requirements: Requirements) -> WorkClass:
-        work_class = self.classes.get(requirements)
+    def avoid(self, job: JobState, node: NodeState) -> None:
+        """The node lacks what every task of the job needs: it gets no more of them while another node can take them."""
+        job.lacking.add(node.id)
+        avoided = frozenset(each for each in job.lacking if each not in job.able)  # else it has been given it since
+        work_class = self._class_of(job.spec.requirements, avoided)
+        if not work_class.ready:
+            work_class = self._class_of(job.spec.requirements)
+        if work_class is not job.work_class:
+            self._move(job, work_class)
+        if work_class.avoided:
+            self.avoiding[work_class] = None
+            self._recall_all(job, node)
+
+    def _recall_all(self, job: JobState, node: NodeState) -> None:
+        for lease in node.leases.values():
+            if lease.job is job and lease.recall_until <= self.now:
+                lease.recall_until = self.now + self.settings.recall_timeout_s
+                self.effects.append(RecallLease(node.id, lease.id, len(lease.unfinished)))
+
+    def admit_avoided(self) -> None:
+        """Jobs that no other node can take any more are for the nodes that were avoided again."""
+        for work_class in list(self.avoiding):
+            if not work_class.ready:
+                for job in list(work_class.jobs.values()):
+                    self._move(job, self._class_of(job.spec.requirements))
+            if not work_class.jobs:
+                del self.avoiding[work_class]
+
+    def _move(self, job: JobState, work_class: WorkClass) -> None:
+        old = job.work_class
+        old.remove_job(job)
+        if old.holds:  # nodes that were held for it may be free for others now
+            old.holds.clear()
+            self.woken.update(dict.fromkeys(self.classes.values()))
+        job.work_class = work_class
+        work_class.jobs[job.id] = job
+        self.pending_changed(job)
+
+    def _class_of(self, requirements: Requirements, avoided: frozenset[NodeId] = frozenset()) -> WorkClass:
+        work_class = self.classes.get((requirements, avoided))
         if work_class is None:
             empty = [each for each in self.classes.values() if not each.jobs]
             for each in islice(empty, max(0, len(empty) - EMPTY_CLASSES + 1)):
                 self._drop_class(each)
-            work_class = self.classes[requirements] = WorkClass(requirements)
+            work_class = self.classes[requirements, avoided] = WorkClass(requirements, avoided)
             for node in self.nodes.values():
-                if node.may_be_granted and not requirements.unmet_by(node.info):
+                if node.may_be_granted and work_class.suits(node):
                     self._match(node, work_class)
         return work_class
 
     def _drop_class(self, work_class: WorkClass) -> None:
-        del self.classes[work_class.requirements]
+        del self.classes[work_class.requirements, work_class.avoided]
         for node in work_class.ready.values():
             del node.capacity[work_class]
             node.ranks.pop(work_class, None)
@@ -138,7 +179,7 @@ class Books:
         node.set_score(node.info.score)
         if node.may_be_granted:
             for work_class in self.classes.values():
-                if not work_class.requirements.unmet_by(node.info):
+                if work_class.suits(node):
                     self._match(node, work_class)
         node.reserve()
 
@@ -337,6 +378,7 @@ class Books:
 
     def note_elapsed(self, job: JobState, node: NodeState, tasks: int, elapsed_s: float) -> None:
         """Learn from a page."""
+        job.able.add(node.id)
         usual = job.times.usual
         job.times.add(tasks, elapsed_s, node.score)
         if usual is not None and elapsed_s > 0:

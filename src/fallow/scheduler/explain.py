@@ -56,8 +56,7 @@ def _why_pending(books: Books, job: JobState) -> list[str]:
     matching = [
         node
         for node in connected
-        if not wants.unmet_by(node.info)
-        and job.work_class.fit(node.info.slots, node.info.cores, node.info.memory_bytes)
+        if job.work_class.suits(node) and job.work_class.fit(node.info.slots, node.info.cores, node.info.memory_bytes)
     ]
     if not matching:
         return _why_none_matches(wants, [node.info for node in connected])
@@ -107,6 +106,9 @@ def _why_busy(books: Books, job: JobState, ready: list[NodeState]) -> list[str]:
                 others[_title(lease.job)] += lease.reserved
                 higher |= lease.job.priority > job.priority
     phrases = []
+    avoided = [_name(node) for node in books.nodes.values() if node.id in job.work_class.avoided]
+    if avoided:
+        phrases.append(f"{_list(avoided)} lacked what it needs")
     if job.careful:
         alone = [index for index in job.drains if index in job.careful]
         if alone:

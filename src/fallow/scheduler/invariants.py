@@ -114,9 +114,7 @@ def check_node(books: Books, node: NodeState) -> None:
     matching = {
         each
         for each in books.classes.values()
-        if may
-        and not each.requirements.unmet_by(node.info)
-        and each.fit(node.info.slots, node.info.cores, node.info.memory_bytes)
+        if may and each.suits(node) and each.fit(node.info.slots, node.info.cores, node.info.memory_bytes)
     }
     assert set(node.capacity) == matching, f"{node.id} is matched with the wrong classes"
     for work_class, rank in node.ranks.items():

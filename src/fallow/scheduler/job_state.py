@@ -78,8 +78,8 @@ class JobState:
     """One job in the scheduler. [0, accepted) is parted into fresh, front, careful, leased and settled."""
 
     __slots__ = (
-        "accepted", "arrivals", "available", "backlog", "careful", "children", "copy_scan_step", "drains", "failed_set",
-        "first_failures", "fresh", "front", "leases", "life", "next_copy_scan", "next_rescue", "order", "paces", "parent", "priority",
+        "able", "accepted", "arrivals", "available", "backlog", "careful", "children", "copy_scan_step", "drains", "failed_set",
+        "first_failures", "fresh", "front", "lacking", "leases", "life", "next_copy_scan", "next_rescue", "order", "paces", "parent", "priority",
         "queued_key", "rows", "settled", "spec", "times", "touched", "troubles", "was_leased", "work_class",
     )  # fmt: skip
 
@@ -115,6 +115,10 @@ class JobState:
         """Unsettled tasks only."""
         self.touched: dict[NodeId, None] = {}
         """Nodes that had leases of the job, so that they can be told to forget it."""
+        self.able: set[NodeId] = set()
+        """Nodes that have run tasks of it to a result."""
+        self.lacking: set[NodeId] = set()
+        """Nodes that turned out to lack what every task needs."""
         self.children: list[JobState] = []
         self.parent: JobState | None = None
         self.queued_key: Key | None = None

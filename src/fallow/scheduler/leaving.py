@@ -42,6 +42,8 @@ def task_broke(books: Books, lease: LeaseState, failure: Failure) -> None:
         trouble.crashed += 1
         trouble.note_node(node.id, node.info.name)
         is_final = trouble.crashed > job.spec.max_retries
+        if failure.is_of_node and node.id not in job.able:
+            books.avoid(job, node)
         failure = _crash_record(failure, trouble)
     if is_final:
         trouble.discount()
@@ -68,7 +70,12 @@ def _crash_record(failure: Failure, trouble: Trouble) -> Failure:
         parts.append(how)
     if failure.peak_memory_bytes:
         parts.append(f"peak memory {format_size(failure.peak_memory_bytes)}")
-    parts.append(f"tried {trouble.attempts} times on {', '.join(trouble.names)}")
+    names = ", ".join(trouble.names)
+    if failure.is_of_node and failure.type_name:  # what a program's slot says, in a few words
+        parts[0] += f" on node{'s' if len(trouble.names) > 1 else ''} {names}"
+        parts.append(f"tried {trouble.attempts} times")
+    else:
+        parts.append(f"tried {trouble.attempts} times on {names}")
     if failure.output:
         parts.append(f"last output:\n{failure.output}")
     return Failure(
@@ -121,6 +128,7 @@ def lose_node(books: Books, node: NodeState) -> None:
     for job in node.cached.values():
         del job.touched[node.id]
         job.paces.pop(node.id, None)
+        job.able.discard(node.id)
     node.cached.clear()
     leases = list(node.leases.values())
     tasks = sum(len(lease.unfinished) for lease in leases)

@@ -75,6 +75,8 @@ class Scheduler:
             books.vacated = {}
         if books.cancels:
             books.tell_cancels()
+        if books.avoiding:
+            books.admit_avoided()
         distribute(books, *nodes)
         effects, books.effects = books.effects, []
         return effects

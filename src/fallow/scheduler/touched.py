@@ -179,7 +179,9 @@ class TouchedCheck:
             now = self._capacity[node_id] = _capacity(node)
             for work_class in now:
                 _check_listed(node, work_class)
-        classes = [each for each in {**before, **now} if self._books.classes.get(each.requirements) is each]
+        classes = [
+            each for each in {**before, **now} if self._books.classes.get((each.requirements, each.avoided)) is each
+        ]
         for each in classes:
             if each in self._sums:
                 (slots, power), (more, faster), (less, slower) = (

@@ -23,12 +23,14 @@ class WorkClass:
     """The queue of one class."""
 
     __slots__ = (
-        "_heap", "careful", "cores", "holds", "hungry", "jobs", "memory_bytes", "power", "ready", "requirements",
+        "_heap", "avoided", "careful", "cores", "holds", "hungry", "jobs", "memory_bytes", "power", "ready", "requirements",
         "slots", "tail",
     )  # fmt: skip
 
-    def __init__(self, requirements: Requirements) -> None:
+    def __init__(self, requirements: Requirements, avoided: frozenset[NodeId] = frozenset()) -> None:
         self.requirements = requirements
+        self.avoided = avoided
+        """Nodes that meet the requirements, and lack what the class's jobs need all the same."""
         self.cores = max(1, requirements.cores)
         self.memory_bytes = max(0, requirements.memory_bytes)
         self.jobs: dict[JobId, JobState] = {}
@@ -47,6 +49,10 @@ class WorkClass:
         self.holds: dict[NodeId, None] = {}
         """Nodes that are kept from other classes' work until a task of this one fits."""
         self._heap: list[tuple[Key, JobId, JobState]] = []
+
+    def suits(self, node: "NodeState") -> bool:
+        """Whether the node has what the jobs need, as far as is known."""
+        return node.id not in self.avoided and not self.requirements.unmet_by(node.info)
 
     def fit(self, slots: int, cores: int, memory_bytes: int) -> int:
         """Return how many tasks of the class fit into this much capacity."""

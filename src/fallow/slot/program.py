@@ -21,7 +21,7 @@ from fallow.slot import attempt, strays, templates
 from fallow.slot.attempt import Attempt
 from fallow.slot.failures import Told
 from fallow.slot.output_files import OutputFiles
-from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT, PROGRAM_FAILED
+from fallow.slot.protocol import ENVIRONMENT_FAULT, INPUT_FAULT, NODE_FAULT, PROGRAM_FAILED
 
 FILES = "/inputs"
 """Where a task's parameters have its own input files, like the program's `inputs`."""
@@ -42,6 +42,9 @@ class Runner:
         self._folder = folder
         self._success = set(program.get("success_codes", (0,)))
         self._input_faults = set(program.get("input_fault_codes", ()))
+        is_same = "{" not in program["command"][0].partition(" ")[0].replace("{executable}", "")
+        self._lacking = NODE_FAULT if is_same else ENVIRONMENT_FAULT
+        """Whose fault it is that there is no such program: the node's, if all tasks run the same."""
         self._executable = _executable_for(program.get("executables", {}))
         self.refs: Mapping[str, str] = {}
         """Paths of the blobs that the input page at hand refers to."""
@@ -101,7 +104,7 @@ class Runner:
         if self._executable is not None:
             values["executable"] = place.put_executable(self._executable, self._paths)
         elif program.get("executables"):
-            raise self._environment(f"there is no executable for {platform_name()}", None)
+            raise Told(NODE_FAULT, f"there is no executable for {platform_name()}")
         try:
             environ = {name: values.fill(text) for name, text in program.get("environ", {}).items()}
             text, name = program.get("stdin"), program.get("stdin_file")
@@ -137,11 +140,11 @@ class Runner:
                     command, cwd=place.files, stdin=stdin, stdout=stdout, stderr=stderr, restore_signals=True, **options
                 )
         except FileNotFoundError:
-            raise self._environment(f"there is no program {command[0]!r}", None) from None
+            raise Told(self._lacking, f"there is no program {command[0]!r}") from None
         except OSError as error:
             if error.errno == attempt.TOO_LONG:
                 raise Told(INPUT_FAULT, "the command and its environment are longer than the system allows") from None
-            raise self._environment(f"{command[0]!r} can't be run: {error.strerror}", None) from None
+            raise Told(self._lacking, f"{command[0]!r} can't be run: {error.strerror}") from None
         try:
             return _wait(process)
         finally:
@@ -159,7 +162,7 @@ class Runner:
         if code in self._input_faults:
             raise self._fault(INPUT_FAULT, f"exit code {code}, which the job declares as a fault of its input", place)
         if is_shell and code in SHELL_NOT_RUN:
-            raise self._environment(f"the shell could not run a command (exit code {code})", place)
+            raise Told(self._lacking, f"the shell could not run a command (exit code {code})", place.tail(TAIL_BYTES))
         raise self._fault(PROGRAM_FAILED, f"exit code {code}", place)
 
     @staticmethod

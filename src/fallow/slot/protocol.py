@@ -65,6 +65,8 @@ COUNTER_BYTES = 64
 RUNNING, STARTED_NS, LAST = 0, 1, 2
 
 ENVIRONMENT_FAULT, INPUT_FAULT, PROGRAM_FAILED = "EnvironmentFault", "InputFault", "ProgramFailed"
+NODE_FAULT = "NodeFault"
+"""An environment fault that every task of the job would meet on this node: it lacks the program."""
 """Type names of a program's failures: the node is to blame (it is tried elsewhere); its input is (it is not tried again);
 its exit code says no more than that it failed."""
 

@@ -225,7 +225,14 @@ def test_a_fault_of_one_node_is_made_good_by_another(programs, tmp_path):
         patched.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
         programs.node(hub, name="rich")
     with Grid(hub.url, token=ADMIN) as grid:
-        found = grid.run("rare-tool", params={"x": range(20)}, max_retries=3).result(60)
-    assert {each.stdout for each in found} == {"rich\n"}
-    assert {each.node for each in found} == {"rich"}
-    assert "there is no program" in poor.said()
+        job = grid.run("rare-tool", params={"x": range(200)}, max_retries=3)
+        found = job.result(60)
+        assert {each.stdout for each in found} == {"rich\n"}
+        assert {each.node for each in found} == {"rich"}
+        (error,) = grid.run("nowhere-tool").result(60, return_exceptions=True)
+        assert str(error) in {
+            f"there is no program 'nowhere-tool' on nodes {names}; tried 4 times"
+            for names in ("poor, rich", "rich, poor")
+        }
+    tried = poor.said().count("there is no program 'rare-tool'")
+    assert 0 < tried < 20, "a few that it had been given at first"

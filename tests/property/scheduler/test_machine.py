@@ -326,14 +326,20 @@ class Machine(RuleBasedStateMachine):
         tasks -= set(range(start, stop))
         self.do("on_results", node, lease.id, lease.job, (page,))
 
-    @rule(data=st.data(), kind=st.sampled_from(["crashed", "timeout"]))
+    @rule(data=st.data(), kind=st.sampled_from(["crashed", "timeout", "environment"]))
     def breaks(self, data, kind):
         node, lease = self.some_lease(data)
         if lease is not None:
             index = data.draw(st.integers(lease.start, lease.stop - 1))
             _, tasks = self.held.get(node, {}).get(lease.id, (None, set()))
             tasks.discard(index)
-            self.do("on_task_broke", node, lease.id, lease.job, Failure(index=index, kind=kind))
+            self.do(
+                "on_task_broke",
+                node,
+                lease.id,
+                lease.job,
+                Failure(index=index, kind=kind, is_of_node=kind == "environment"),
+            )
 
     @rule(data=st.data())
     def returns(self, data):

@@ -1,5 +1,7 @@
 """What is tried again, where, and how often."""
 
+from fallow.model.failure import Failure
+
 
 def run_out(bench, **about):
     """Let the one task crash until it fails; return the nodes that it ran on."""
@@ -150,3 +152,78 @@ def test_attempts_are_held_only_of_what_failed_lately(bench):
         assert len(job.troubles) <= 40, "two leases of a second"
         grants += bench.grants
     assert (job.failed, job.troubles) == (3000, {})
+
+
+# --- nodes that lack what a job needs -----------------------------------------------------------
+
+
+def lacks(bench, node):
+    """The first task of the node's first lease finds no program there."""
+    lease = bench.held_by(node)[0]
+    fault = {"kind": "environment", "type_name": "NodeFault", "message": "there is no x", "is_of_node": True}
+    bench("on_task_broke", node, lease.id, lease.job.id, Failure(index=lease.unfinished.first, **fault))
+
+
+def avoided(bench):
+    return bench.scheduler._books.jobs["j"].work_class.avoided
+
+
+def test_a_node_that_lacks_the_program_gets_no_more_of_the_job_while_another_can_take_it(bench):
+    bench.node("poor").node("rich").job("j", 40)
+    (todo,) = [each for each in bench.grants if each.node == "rich"]
+    lacks(bench, "poor")
+    assert bench.grants == []
+    todo = [todo]
+    while todo:
+        bench.done(todo.pop())
+        assert {each.node for each in bench.grants} <= {"rich"}
+        todo += bench.grants
+    left = sum(len(lease.unfinished) for lease in bench.held_by("poor"))
+    assert (bench.progress().settled, bench.progress().failed) == (40 - left, 0)
+
+
+def test_it_is_asked_for_the_rest_of_what_it_has(bench):
+    bench.node("poor", slots=4).job("j", 40)
+    grant = bench.grant
+    bench.node("rich")
+    lacks(bench, "poor")
+    assert [(each.node, each.lease) for each in bench.recalls] == [("poor", grant.lease.id)]
+
+
+def test_other_jobs_go_on_there(bench):
+    bench.node("poor").node("rich").job("j", 2)
+    lacks(bench, "poor")
+    assert avoided(bench) == {"poor"}
+    assert bench.job("k", 1).granted == [("poor", 0, 1)]
+
+
+def test_when_no_node_has_it_all_are_tried_and_named(bench):
+    bench.node("a").node("b").job("j", 1)
+    nodes = []
+    while bench.grants:
+        nodes.append(bench.grant.node)
+        lacks(bench, nodes[-1])
+    assert len(nodes) == 4
+    assert set(nodes[:2]) == {"a", "b"}
+    assert bench.failures[0].message == f"there is no x on nodes {nodes[0]}, {nodes[1]}; tried 4 times"
+
+
+def test_a_node_that_has_run_tasks_of_the_job_is_not_avoided(bench):
+    bench.node("a").node("b").job("j", 400)
+    for grant in bench.grants:
+        if grant.node == "a":
+            bench.done(grant)
+    lacks(bench, "a")
+    assert avoided(bench) == frozenset()
+
+
+def test_a_node_that_comes_later_takes_them_and_those_avoided_are_back_when_it_has_gone(bench):
+    bench.node("poor", slots=2).job("j", 4)
+    lacks(bench, "poor")
+    assert avoided(bench) == frozenset(), "there is no other"
+    bench.node("rich")
+    lacks(bench, "poor")
+    assert avoided(bench) == {"poor"}
+    assert "poor lacked what it needs" in bench.explain()
+    bench("on_link_closed", "rich")
+    assert avoided(bench) == frozenset()
