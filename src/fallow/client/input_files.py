@@ -71,9 +71,18 @@ class FileReader:
             else:
                 yield self._file(name, path, "inputs")
 
-    def executable(self, platform: str, source: Path_) -> InputFile:
-        path = self._base / source
-        return msgspec.structs.replace(self._file(path.name, path, f"executables: {platform}"), executable=True)
+    def executables(self, given: Mapping[str, Path_]) -> dict[str, InputFile]:
+        """Read what is run, by platform. Of several each is a blob, so that nodes are sent their own only."""
+        found = {}
+        for platform, source in given.items():
+            path = self._base / source
+            file = msgspec.structs.replace(self._file(path.name, path, f"executables: {platform}"), executable=True)
+            if file.data is not None and len(given) > 1:
+                digest = Digest(blake3.blake3(file.data).hexdigest())
+                self.blobs[digest] = file.data
+                file = msgspec.structs.replace(file, digest=digest, data=None)
+            found[platform] = file
+        return found
 
     def _folder(self, name: str, folder: Path) -> Iterator[InputFile]:
         for here, folders, files in os.walk(folder):

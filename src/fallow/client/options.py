@@ -11,6 +11,7 @@ import msgspec
 from fallow.client.environments import Environment, check_environment
 from fallow.model.containment import Containment, minimum_level, parse_containment
 from fallow.model.errors import BadRequest
+from fallow.model.ids import Digest
 from fallow.model.job import MAX_CHECKPOINT_S, MAX_PRIORITY
 from fallow.model.requirements import Requirements, parse_requirements
 
@@ -54,11 +55,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """A container image as a tar file, to travel with the job."""
     env: Environment | None = None
     checkpoint_s: float = 30.0
+    executables: dict[str, Digest] = {}
+    """Of a program, by platform."""
 
     def of_spec(self) -> dict[str, Any]:
         """Return what goes into a job's spec as it is."""
         fields = (
-            "requirements", "priority", "retries", "max_retries", "timeout_s", "speculate", "containment", "checkpoint_s"
+            "requirements", "priority", "retries", "max_retries", "timeout_s", "speculate", "containment", "checkpoint_s",
+            "executables",
         )  # fmt: skip
         return {field: getattr(self, field) for field in fields}
 

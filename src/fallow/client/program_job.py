@@ -73,7 +73,8 @@ def of_program(options: Options, prepared: Prepared, given: Mapping[str, Any]) -
         contained = msgspec.structs.replace(contained, python=None)
     platforms = tuple(sorted(prepared.program.executables))
     needs = msgspec.structs.replace(needs, platforms=platforms)
-    return msgspec.structs.replace(options, requirements=needs, containment=contained)
+    executables = prepared.program.platform_blobs
+    return msgspec.structs.replace(options, requirements=needs, containment=contained, executables=executables)
 
 
 def source_of(prepared: Prepared, rows: ParameterRows) -> ParameterSource:

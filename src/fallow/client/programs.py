@@ -67,7 +67,7 @@ def prepare(
     reader = FileReader(base)
     common, own = named(inputs)
     found = tuple(reader.read(common))
-    platforms = {platform: reader.executable(platform, path) for platform, path in (executables or {}).items()}
+    platforms = reader.executables(executables or {})
     try:
         program = Program(
             command=split_command(command, shell=shell),

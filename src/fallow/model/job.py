@@ -18,6 +18,7 @@ MAX_CHECKPOINT_S = 1e7
 MAX_NAME = 200
 MAX_STAGES = 100
 MAX_FUNCTION_NAME = 4_000
+MAX_PLATFORMS = 100
 MAX_SOURCES = 2_000
 """Local modules that a job may bring along, and blobs that its function may refer to."""
 _HEX_DIGITS = frozenset("0123456789abcdef")
@@ -71,6 +72,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Archives of the user's own top-level modules, by module name, that slots import before unpickling."""
     refs: tuple[Digest, ...] = ()
     """Blobs that the function itself refers to."""
+    executables: dict[str, Digest] = {}
+    """Blobs that nodes of one platform need, by its name, such as "linux-x86_64"."""
     requirements: Requirements = Requirements()
     environment: Digest | None = None
     """Blob with the locked Python environment that the tasks run in; None: the node's own."""
@@ -99,9 +102,26 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def blobs(self) -> tuple[Digest, ...]:
-        """All that a node needs before it can run the job's tasks."""
+        """All that nodes need before they can run the job's tasks."""
+        return self._blobs(*self.executables.values())
+
+    def refs_on(self, platform: str) -> tuple[Digest, ...]:
+        """What the function refers to on nodes of a platform."""
+        return self.refs if platform not in self.executables else (*self.refs, self.executables[platform])
+
+    def blobs_on(self, platform: str) -> tuple[Digest, ...]:
+        """All that a node of a platform needs."""
+        return self._blobs(*self.refs_on(platform)[len(self.refs) :])
+
+    def _blobs(self, *executables: Digest) -> tuple[Digest, ...]:
         more = (self.environment, self.containment.image_archive)
-        return (self.function, *self.sources.values(), *self.refs, *(digest for digest in more if digest is not None))
+        return (
+            self.function,
+            *self.sources.values(),
+            *self.refs,
+            *executables,
+            *(digest for digest in more if digest is not None),
+        )
 
 
 def check_spec(spec: JobSpec) -> None:
@@ -111,6 +131,8 @@ def check_spec(spec: JobSpec) -> None:
     for module in spec.sources:
         if len(module) > MAX_NAME:
             raise BadRequest(f"the module name {module[:80]!r}… is over the limit of {MAX_NAME} characters")
+    if len(spec.executables) > MAX_PLATFORMS or any(len(platform) > MAX_NAME for platform in spec.executables):
+        raise BadRequest(f"executables for over {MAX_PLATFORMS} platforms, or of names over {MAX_NAME} characters")
     if isinstance(spec.inputs, ResultsOf) and not _is_hex(spec.inputs.parent, 32):
         raise BadRequest(f"the parent {spec.inputs.parent[:80]!r} is not a job id of 32 hex digits")
     if isinstance(spec.inputs, Counting) and max(abs(spec.inputs.start), abs(spec.inputs.step)) >= 1 << 63:

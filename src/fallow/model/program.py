@@ -78,9 +78,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def blobs(self) -> tuple[Digest, ...]:
-        """The files that nodes need, each once."""
-        files = (*self.inputs, *self.executables.values())
-        return tuple(dict.fromkeys(file.digest for file in files if file.digest is not None))
+        """The files that all nodes need, each once."""
+        return tuple(dict.fromkeys(file.digest for file in self.inputs if file.digest is not None))
+
+    @property
+    def platform_blobs(self) -> dict[str, Digest]:
+        """The executables, for nodes of their platform only."""
+        return {name: file.digest for name, file in self.executables.items() if file.digest is not None}
 
     def templates(self) -> Iterator[tuple[str, str]]:
         """Yield every template with the name of what it is for."""

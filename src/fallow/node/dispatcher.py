@@ -24,7 +24,7 @@ from fallow.node.checkpoints import Checkpoints
 from fallow.node.enforcer import Enforcer
 from fallow.node.environments import Environments
 from fallow.node.lease_queue import LeaseQueue, QueuedLease
-from fallow.node.node_job import NodeJob, unpack_sources
+from fallow.node.node_job import PLATFORM, NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
 from fallow.node.page_shelf import PageShelf, ShelvedPage
 from fallow.node.program_tail import last_lines, tail_of
@@ -321,7 +321,7 @@ class Dispatcher:
     def _prepare(self, job: NodeJob) -> None:
         spec = job.spec
         function = self._fetch(job, spec.function)
-        refs = {digest: path for digest in spec.refs if (path := self._fetch(job, digest)) is not None}
+        refs = {digest: path for digest in spec.refs_on(PLATFORM) if (path := self._fetch(job, digest)) is not None}
         folders = [self._sources_folder / digest for digest in spec.sources.values()]
         packed = {digest: self._sources_folder / digest for digest in spec.sources.values()}
         packed = {digest: folder for digest, folder in packed.items() if not folder.exists()}
@@ -406,7 +406,9 @@ class Dispatcher:
         self._queue.finish(lease.id, start, stop)
         for index in range(start, stop):
             message = reason if index - start < FULL_LOGS else f"…{reason[-SHORT_LOG:]}"
-            failure = Failure(index=index, kind="environment", message=message, node=self._settings.name)
+            failure = Failure(
+                index=index, kind="environment", message=message, node=self._settings.name, is_of_node=True
+            )
             self._owner.broke(lease.id, lease.job, failure)
 
     def _fail(self, lease: Lease, start: int, stop: int, reason: str) -> None:

@@ -18,11 +18,14 @@ from fallow.node.given_files import Holder
 from fallow.node.page_shelf import ShelvedPage
 from fallow.node.slot_kind import SlotKind
 from fallow.node.slot_process import SlotProcess
+from fallow.slot.program import platform_name
 from fallow.slot.protocol import FORGET, HEADER, LOAD, PAGE, RESUME, RUN
 
 MAX_SOURCE_BYTES = 512 << 20
 """Size of a source archive's files, unpacked: local modules are text."""
 MAX_SOURCE_FILES = 20_000
+
+PLATFORM = platform_name()
 
 DIRECT_PAGE = 1 << 60
 """Number of the input page of direct calls; those of leases count from 0."""
@@ -37,7 +40,7 @@ class NodeJob:
         self.spec = spec
         self.counts = isinstance(spec.inputs, Counting)
         self.sizer = BatchSizer(reduces=spec.reduces, singly=spec.is_program)
-        self.missing: set[Digest] = set(spec.blobs)
+        self.missing: set[Digest] = set(spec.blobs_on(PLATFORM))
         self.broken: str | None = None
         """Why it can't run here at all."""
         self.lacks_environment = False

@@ -10,6 +10,7 @@ import pytest
 from fallow import AsyncGrid, Grid
 from fallow.client import blob_exchange
 from fallow.model.errors import BadRequest
+from fallow.slot.program import platform_name
 
 programs_for_tests = sys.modules["programs_for_tests"]
 ADMIN = programs_for_tests.ADMIN
@@ -156,3 +157,26 @@ def test_the_same_awaited(data):
             return [each.stdout async for each in job]
 
     assert asyncio.run(run()) == [f"small {x}\n" for x in range(3)]
+
+
+def test_a_node_is_sent_the_executable_for_its_platform_only(programs, tmp_path):
+    hub = programs.hub()
+    programs.node(hub)
+    tools = {"linux-x86_64": "#!/bin/sh\necho this one\n", "linux-arm64": "small", "windows-x86_64": "x" * LARGE}
+    here = platform_name()
+    if here not in tools:
+        tools[here] = tools.pop("linux-x86_64")
+    for name, text in tools.items():
+        (tmp_path / name).write_text(text)
+    digests = {name: blake3.blake3(text.encode()).hexdigest() for name, text in tools.items()}
+    with Grid(hub.url, token=ADMIN) as grid:
+        (found,) = grid.run("{executable}", executables={name: tmp_path / name for name in tools})
+    program = {
+        "command": "{executable}",
+        "executables": {name: {"path": "calc", "text": tools[name]} for name in tools},
+    }
+    job = hub.http.post("/api/v1/jobs", json={"program": program, "items": [{}]}).json()["id"]
+    hub.wait_done(job)
+    assert [found.stdout, hub.http.get(f"/api/v1/jobs/{job}/outputs/0/stdout").text] == ["this one\n"] * 2
+    held = {path.name for path in (tmp_path / "node-1" / "cache").rglob("*")}
+    assert held & set(digests.values()) == {digests[here]}

@@ -111,6 +111,9 @@ def test_all_keys_together(write):
         ('executables = { linux-x86_64 = "calc" }', "line 2, key executables: the command does not use {executable}"),
         ('env = { packages = ["a b c"], project = "x" }', "line 2, key env: "),
         ('sandbox = "steel"', "line 2, key sandbox: "),
+        ('container = "./none.tar"', "line 2, key container: there is no file "),
+        ("[limits]\nmemory = 'much'", "line 2, key limits: "),
+        ("[requires]\nchairs = 2", "line 2, key requires: "),
         ("x = ", "(at line 2, column 5)"),
     ],
 )
@@ -120,6 +123,14 @@ def test_faults_are_told_with_line_and_key(write, line, said):
     assert "job.toml" in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_tar_file_of_an_image_lies_beside_the_job_file(write, tmp_path, monkeypatch):
+    (tmp_path / "data" / "image.tar").write_bytes(b"tar")
+    monkeypatch.chdir(tmp_path / "data")  # not where the job file is
+    job = read_job_file(write('command = "calc"\ncontainer = "./data/image.tar"\n'))
+    assert job.options["container"] == tmp_path / "data" / "image.tar"
+    assert read_job_file(write('command = "calc"\ncontainer = "lab/calc:3"\n')).options["container"] == "lab/calc:3"
 
 
 def test_without_a_command_there_is_no_job(write):

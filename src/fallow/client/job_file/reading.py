@@ -10,6 +10,7 @@ import msgspec
 
 from fallow.client.job_file.form import TABLES, EnvironmentForm, JobFile, Span
 from fallow.client.job_file.lines import Key, line_of
+from fallow.client.options import parse_options
 from fallow.client.programs import Prepared, prepare
 from fallow.client.sweep import Crossed, ParameterRows, Steps, Sweep, Table, check_count, zipped
 from fallow.model.errors import BadRequest
@@ -139,12 +140,15 @@ def _job(form: JobFile, base: Path) -> Job:
         "speculate",
         "sandbox",
         "network",
-        "container",
     )
     options = {name: getattr(form, name) for name in plain}
     options |= {"requires": form.requires or None, "limits": form.limits or None}
+    if form.container is not None:
+        is_file = form.container.startswith(("/", "./", "../"))
+        options["container"] = base / form.container if is_file else form.container
     if form.env is not None:
         options["env"] = _environment(form.env, base)
+    parse_options(options)  # here, so that faults are told with their line
     return Job(form.name, prepared, rows, options)
 
 

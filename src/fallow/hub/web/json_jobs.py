@@ -95,6 +95,7 @@ def make_spec(request: JobRequest, function: Digest, token: Token, program: Prog
         function=function,
         function_name=request.function or f"run({program.label if program is not None else ''})",
         refs=() if program is None else program.blobs,
+        executables={} if program is None else program.platform_blobs,
         inputs=Pages(),
         name=request.name,
         owner=token.id,

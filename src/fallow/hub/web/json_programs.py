@@ -59,11 +59,12 @@ class ProgramRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 async def make_program(hub: Hub, request: ProgramRequest, token: Token) -> Program:
     """Check the request and keep its files; raises BadRequest that names the fault, NotFound for a blob that is not there."""
+    most = INLINE_FILE_BYTES if len(request.executables) == 1 else -1  # of several, nodes are sent their own only
     program = Program(
         command=split_command(request.command, shell=request.shell),
         shell=request.shell,
         inputs=tuple([await _file(hub, each, token) for each in request.inputs]),
-        executables={name: await _file(hub, each, token) for name, each in request.executables.items()},
+        executables={name: await _file(hub, each, token, most) for name, each in request.executables.items()},
         outputs=tuple(dict.fromkeys(request.outputs)),
         environ=request.environ,
         stdin=request.stdin,
@@ -109,7 +110,7 @@ async def whole(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _file(hub: Hub, file: FileRequest, token: Token) -> InputFile:
+async def _file(hub: Hub, file: FileRequest, token: Token, most_inline: int = INLINE_FILE_BYTES) -> InputFile:
     given = [each for each in (file.text, file.data, file.digest) if each is not None]
     if len(given) != 1:
         raise BadRequest(f"inputs: {file.path!r:.80} has one of text, data and digest")
@@ -120,7 +121,7 @@ async def _file(hub: Hub, file: FileRequest, token: Token) -> InputFile:
             raise NotFound(f"inputs: {file.path!r:.80}: there is no blob {digest}; upload it first")
         return InputFile(file.path, size, Digest(digest), executable=file.executable)
     data = file.data if file.data is not None else (file.text or "").encode()
-    if len(data) <= INLINE_FILE_BYTES:
+    if len(data) <= most_inline:
         return InputFile(file.path, len(data), data=data, executable=file.executable)
     digest, size = await hub.front.keep_blob(whole(data), token)
     return InputFile(file.path, size, digest, executable=file.executable)
