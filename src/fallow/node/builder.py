@@ -13,6 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from fallow.model.environment import EnvironmentLock
 from fallow.model.errors import EnvironmentFailed
 from fallow.model.ids import Digest
@@ -23,8 +25,16 @@ LOG_BYTES = 12 * 1024
 """What is kept of a failed build's output: its end, as that says what went wrong. It has to fit into a failure."""
 PACKAGES = "packages"
 """Folder beside those of environments where builders may keep what they have downloaded. It is emptied when it grows too large."""
+RUNNING = "builder.pid"
+"""File in a build's folder that names the process at work there, so that the agent after a killed one can end it."""
 BUILD_TIMEOUT_S = 3600.0
 """A build that takes longer hangs."""
+END_TIMEOUT_S = 10.0
+"""How long a killed process may take to go."""
+
+
+class BuildKilled(EnvironmentFailed):
+    """A program of the build was ended by a signal, as by somebody who frees memory: nothing is wrong with the lock."""
 
 
 class Builder(Protocol):
@@ -60,7 +70,8 @@ async def run_step(
 ) -> str:
     """Run one program of a build, in `folder`; return what it printed. Ended, with all that it started, on cancellation.
 
-    Raises EnvironmentFailed with the end of its output if it fails, unless it may, or takes over BUILD_TIMEOUT_S.
+    Raises EnvironmentFailed with the end of its output if it fails, unless it may, or takes over BUILD_TIMEOUT_S; BuildKilled if a
+    signal ended it.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -77,6 +88,7 @@ async def run_step(
     assert process.stdout is not None
     kept = b""
     try:
+        _note(process.pid, folder / RUNNING)
         async with asyncio.timeout(BUILD_TIMEOUT_S):
             while data := await process.stdout.read(1 << 16):
                 kept = (kept + data)[-LOG_BYTES:]
@@ -87,9 +99,30 @@ async def run_step(
         if process.returncode is None:
             _end(process)
             await process.wait()
+        with contextlib.suppress(OSError):
+            (folder / RUNNING).unlink(missing_ok=True)
+    if code < 0:
+        raise BuildKilled(f"{_text(kept)}\n{Path(command[0]).name} was ended by signal {-code}".lstrip())
     if code and not may_fail:
         raise EnvironmentFailed(_text(kept) or f"{command[0]} ended with exit code {code}")
     return _text(kept)
+
+
+def end_left(folder: Path) -> None:
+    """End what a killed agent's build has left running in a folder: it would go on filling it."""
+    try:
+        pid, started = (folder / RUNNING).read_text().split()
+        process = psutil.Process(int(pid))
+        if str(process.create_time()) == started:
+            os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
+            process.wait(END_TIMEOUT_S)
+    except (OSError, ValueError, psutil.Error):
+        return  # it has ended
+
+
+def _note(pid: int, file: Path) -> None:
+    with contextlib.suppress(OSError, psutil.Error):
+        file.write_text(f"{pid} {psutil.Process(pid).create_time()}")
 
 
 def _end(process: asyncio.subprocess.Process) -> None:

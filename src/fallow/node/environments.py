@@ -7,10 +7,11 @@ none, and is removed at the next start.
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -22,7 +23,7 @@ from fallow.model.environment import decode_lock
 from fallow.model.errors import BadRequest, EnvironmentFailed, StateInUse
 from fallow.model.ids import Digest
 from fallow.node import platform
-from fallow.node.builder import PACKAGES, Builder, find_builders
+from fallow.node.builder import PACKAGES, Builder, BuildKilled, end_left, find_builders
 from fallow.node.builders.uv import UvBuilder
 from fallow.node.off_loop import OffLoop
 from fallow.node.settings import NodeSettings
@@ -30,7 +31,11 @@ from fallow.node.settings import NodeSettings
 BUILDS_AT_A_TIME = 2
 FAILED_FOR_S = 60.0
 """How long an environment that could not be built is not tried again: tasks that are retried hear of it at once."""
+TRIES = 2
+"""Of a build that a signal ends."""
 MARKER = "environment.json"
+GONE = "gone-"
+"""How names of folders begin that are being removed."""
 
 _log = Logger("fallow.node")
 
@@ -56,6 +61,7 @@ class Environments:
         self._builds: dict[Digest, asyncio.Task[str]] = {}
         self._failed: dict[Digest, tuple[float, str]] = {}
         self._turns = asyncio.Semaphore(BUILDS_AT_A_TIME)
+        self._in_use: set[Digest] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @cached_property
@@ -80,13 +86,16 @@ class Environments:
                 self._lock = platform.lock_file(shared / "lock")
                 self._folder = shared
         self._folder.mkdir(parents=True, exist_ok=True)
-        found = []
+        found, half = [], [*self._folder.glob(f"{GONE}*")]
         for path in self._folder.glob("env-*"):
             try:
                 marker = msgspec.json.decode((path / MARKER).read_bytes(), type=Marker)
-                found.append(((path / MARKER).stat().st_mtime, path, marker))
+                found.append(((path / MARKER).stat().st_mtime_ns, path, marker))
             except (OSError, msgspec.MsgspecError):
-                shutil.rmtree(path, ignore_errors=True)
+                half.append(path)
+        for path in half:
+            end_left(path)
+            self._spawn_removal(_out_of_the_way(path))
         self._whole = {marker.digest: (path, marker) for _, path, marker in sorted(found, key=lambda each: each[0])}
 
     def close(self) -> None:
@@ -108,8 +117,7 @@ class Environments:
             path, marker = found
             if Path(marker.python).exists():
                 self._whole[digest] = self._whole.pop(digest)  # the latest used
-                with contextlib.suppress(OSError):
-                    os.utime(path / MARKER)
+                _touch(path)
                 return marker.python
             self._remove(digest)  # the interpreter that it is made from is gone
         at, reason = self._failed.get(digest, (0.0, ""))
@@ -122,18 +130,36 @@ class Environments:
         return await asyncio.shield(build)
 
     def trim(self, is_needed: Callable[[Digest], bool]) -> None:
-        """Remove least recently used environments over the limit, except those that are needed now."""
+        """Remove least recently used environments over the limit, except those that are needed now. To be called often."""
+        if not self._is_open:
+            if self._settings.shared_environments is not None or not self._folder.exists():
+                return  # a shared folder is left to those who use it
+            self._open()
+        in_use = {digest for digest in self._whole if is_needed(digest)}
+        for digest in (self._in_use - in_use) & self._whole.keys():  # used until now
+            self._whole[digest] = self._whole.pop(digest)
+            _touch(self._whole[digest][0])
+        self._in_use = in_use
         held = sum(marker.size_bytes for _, marker in self._whole.values())
         for digest, (_, marker) in list(self._whole.items()):
             if held <= self._settings.environments_bytes:
                 return
-            if not is_needed(digest):
+            if digest not in in_use:
                 held -= marker.size_bytes
                 self._remove(digest)
 
     # --- building ---
 
     async def _build(self, digest: Digest, lock_file: Path, wheels: Mapping[Digest, Path]) -> str:
+        for left in reversed(range(TRIES)):
+            try:
+                return await self._try(digest, lock_file, wheels)
+            except BuildKilled:
+                if not left:
+                    raise
+        raise AssertionError("not reached")
+
+    async def _try(self, digest: Digest, lock_file: Path, wheels: Mapping[Digest, Path]) -> str:
         async with self._turns:
             try:
                 lock = decode_lock(lock_file.read_bytes())
@@ -154,21 +180,23 @@ class Environments:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         self._whole[digest] = (folder, marker)
-        if len(self._builds) == 1:
-            await self._off_loop(self._trim_packages)
         _log.info(
             "environment built", digest=digest, seconds=round(time.monotonic() - began, 1), bytes=marker.size_bytes
         )
         return python
 
-    def _trim_packages(self) -> None:
-        """Remove what builders keep for later builds, if it takes as much room as environments may; no build is under way."""
+    async def _trim_packages(self) -> None:
+        """Remove what builders keep for later builds, if it takes as much room as environments may, or the disk is full."""
         packages = self._folder / PACKAGES
-        if _size_bytes(packages) > self._settings.environments_bytes:
-            shutil.rmtree(packages, ignore_errors=True)
+        size_bytes = await self._off_loop(lambda: _size_bytes(packages))
+        is_full = shutil.disk_usage(self._folder).free < self._settings.reserve_bytes
+        if size_bytes and (is_full or size_bytes > self._settings.environments_bytes) and not self._builds:
+            self._spawn_removal(_out_of_the_way(packages))
 
     def _ended(self, digest: Digest, build: asyncio.Task[str]) -> None:
         self._builds.pop(digest, None)
+        if not self._builds and not build.cancelled():
+            self._spawn(self._trim_packages())
         error = None if build.cancelled() else build.exception()  # asked for, also when nobody waits any more
         if isinstance(error, EnvironmentFailed):
             _log.warning("an environment can't be built", digest=digest, log=str(error)[-500:])
@@ -180,16 +208,32 @@ class Environments:
         folder, _ = self._whole.pop(digest)
         (folder / MARKER).unlink(missing_ok=True)  # first: what is left of it is not whole
         _log.info("environment removed", digest=digest)
+        self._spawn_removal(_out_of_the_way(folder))
 
-        async def remove() -> None:
-            await self._off_loop(lambda: shutil.rmtree(folder, ignore_errors=True))
+    def _spawn_removal(self, folder: Path) -> None:
+        self._spawn(self._off_loop(lambda: shutil.rmtree(folder, ignore_errors=True)))
 
-        task = asyncio.get_running_loop().create_task(remove())
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
 MAX_FAILED = 1000
+
+
+def _out_of_the_way(folder: Path) -> Path:
+    gone = folder.with_name(f"{GONE}{secrets.token_hex(4)}-{folder.name}")
+    try:
+        return folder.rename(gone)
+    except OSError:
+        return folder
+
+
+def _touch(folder: Path) -> None:
+    """Note that an environment is the latest used one: by our clock, as the file system's own times are some ms coarse."""
+    with contextlib.suppress(OSError):
+        os.utime(folder / MARKER, ns=(time.time_ns(), time.time_ns()))
 
 
 def _finish(folder: Path, digest: Digest, python: str) -> Marker:
@@ -204,4 +248,8 @@ def _finish(folder: Path, digest: Digest, python: str) -> Marker:
 
 
 def _size_bytes(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*"))
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # builders may be at work in it
+            size += path.lstat().st_size
+    return size

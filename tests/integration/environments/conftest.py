@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import http.server
+import importlib.util
 import inspect
 import sys
 import threading
@@ -13,6 +14,15 @@ import pytest
 from blake3 import blake3
 
 from fallow.model.environment import EnvironmentLock, LockedPackage, LockedWheel, encode_lock
+
+
+def load(name, path):
+    """Import a file that other folders' tests use, too."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

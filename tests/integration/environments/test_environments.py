@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fallow.model.errors import EnvironmentFailed
+from fallow.node.builder import BuildKilled, run_step
 from fallow.node.environments import MARKER, Environments
 from fallow.node.off_loop import OffLoop
 from fallow.node.settings import NodeSettings
@@ -152,6 +153,51 @@ async def test_the_least_recently_used_goes_and_never_one_in_use(opened, locks, 
     assert folders(tmp_path) == sorted(pythons[text].parent for text in ("a", "b"))
     await environments.python_of(*named["c"], {})
     assert quick.builds == ["a", "b", "c", "c"]
+
+
+async def test_use_is_remembered_across_restarts(opened, locks, tmp_path):
+    quick = Quick()
+    first = opened(quick)
+    named = {text: locks.write(builder="quick", text=text) for text in "abcd"}
+    pythons = {text: Path(await first.python_of(*named[text], {})) for text in "abcd"}
+    await first.python_of(*named["b"], {})
+    first.trim(lambda digest: digest == named["a"][0])  # its tasks run …
+    first.trim(lambda digest: False)  # … until now
+    size = sum(path.stat().st_size for path in pythons["a"].parent.glob("python"))
+    second = opened(quick, limit_bytes=2 * size)  # started again with less room
+    second.trim(lambda digest: digest == named["c"][0])
+    for text in "bd":
+        await removed(pythons[text].parent)
+    assert folders(tmp_path) == sorted(pythons[text].parent for text in "ac")
+    third = opened(quick, limit_bytes=size)
+    third.trim(lambda digest: False)
+    await removed(pythons["c"].parent)
+    assert folders(tmp_path) == [pythons["a"].parent]
+    assert await third.python_of(*named["a"], {}) == str(pythons["a"])
+    assert quick.builds == ["a", "b", "c", "d"]
+
+
+async def test_a_start_cleans_up_though_no_job_comes(opened, locks, tmp_path):
+    half = tmp_path / "node" / "environments" / "env-half"
+    half.mkdir(parents=True)
+    (half / "python").write_bytes(b"#")
+    environments = opened(Quick())
+    environments.trim(lambda digest: False)
+    assert not folders(tmp_path)
+    await asyncio.gather(*environments._tasks)
+    assert not list(half.parent.iterdir())
+
+
+async def test_a_builder_that_is_killed_is_tried_again_and_given_up_the_second_time(opened, locks, tmp_path):
+    killed = run_step(["sh", "-c", "echo so far; kill -9 $$"], {}, tmp_path)
+    with pytest.raises(BuildKilled, match="so far\nsh was ended by signal 9") as caught:
+        await killed
+    quick = Quick()
+    quick.error = caught.value
+    with pytest.raises(EnvironmentFailed, match="signal 9"):
+        await opened(quick).python_of(*locks.write(builder="quick"), {})
+    assert len(quick.builds) == 2
+    assert not folders(tmp_path)
 
 
 async def test_a_lock_that_is_none_or_of_another_builder(opened, locks):

@@ -3,7 +3,6 @@
 The hub's own index is the one that this computer is configured for, or that uv takes where nothing is.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,17 +13,12 @@ import pytest
 
 from fallow import Environment, EnvironmentFailed, Grid
 
+from .conftest import load
+
 pytestmark = [pytest.mark.slow, pytest.mark.service("netns"), pytest.mark.timeout(300)]
 
 
-def _load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-programs_for_tests = _load("programs_for_tests", Path(__file__).parents[2] / "programs.py")
+programs_for_tests = load("programs_for_tests", Path(__file__).parents[2] / "programs.py")
 programs = programs_for_tests.programs
 PACKAGE = "six"
 

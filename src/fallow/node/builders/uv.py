@@ -14,7 +14,7 @@ from fallow.log import Logger
 from fallow.model.environment import EnvironmentLock
 from fallow.model.errors import EnvironmentFailed
 from fallow.model.ids import Digest
-from fallow.node.builder import PACKAGES, run_step
+from fallow.node.builder import PACKAGES, BuildKilled, run_step
 from fallow.packages.reaching import HubPackages, reaches
 from fallow.packages.uv import MISSING, find_uv, index_urls, uv_environment
 
@@ -63,6 +63,8 @@ class UvBuilder:
         if hub is None or await reaches(await index_urls(), lock.packages[0].name):
             try:
                 await run_step(command, base, folder)
+            except BuildKilled:
+                raise  # nothing is wrong with the index
             except EnvironmentFailed as error:
                 if hub is None or await hub.obstacle() is not None:
                     raise
