@@ -5,9 +5,11 @@ thread, so that a large folder or tree of processes stops nobody.
 """
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -88,7 +90,7 @@ class Guard:
             self._see_tree()
         if self.excess is None and limits.disk_bytes is not None:
             used = _disk_bytes(self._folder)
-            if used > limits.disk_bytes:
+            if used is None or used > limits.disk_bytes:
                 self.excess = Excess("disk", limits.disk_bytes, used)
         return self.excess
 
@@ -242,15 +244,24 @@ def _fair_share(process: psutil.Process) -> int:
     return int(process.memory_info().rss)
 
 
-def _disk_bytes(folder: Path) -> int:
+def _disk_bytes(folder: Path) -> int | None:
+    """Return what the files below a folder take; None if they are nested so deep that they have no path."""
     total = 0
-    for place, _, files in os.walk(folder):
-        for name in files:
-            try:
-                facts = os.lstat(f"{place}/{name}")
-            except OSError:
-                continue
-            total += facts.st_blocks * 512 if hasattr(facts, "st_blocks") else facts.st_size
+    left = [os.fspath(folder)]
+    while left:
+        place = left.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                        continue
+                    with suppress(FileNotFoundError):
+                        facts = entry.stat(follow_symlinks=False)
+                        total += facts.st_blocks * 512 if hasattr(facts, "st_blocks") else facts.st_size
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
     return total
 
 

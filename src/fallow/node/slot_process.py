@@ -36,6 +36,7 @@ from fallow.slot.protocol import (
     SAVED,
     STARTED_NS,
 )
+from fallow.slot.removing import remove_tree
 
 TAIL_BYTES = 4 * 1024
 """Output of the running task that is kept for the report of its crash."""
@@ -154,7 +155,7 @@ class SlotProcess:
 
     def clear(self) -> None:
         """Remove what it leaves, after its end. Blocks."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(str(self.folder))
         if self._given is not None:
             shutil.rmtree(self._given.folder, ignore_errors=True)
 

@@ -1,7 +1,6 @@
 """The node's slots: started together, kept warm, replaced when they die or can't serve a job. Knows nothing of links."""
 
 import asyncio
-import shutil
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from fallow.node.settings import NodeSettings
 from fallow.node.slot_kind import SlotKind
 from fallow.node.slot_process import SlotProcess
 from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
+from fallow.slot.removing import remove_tree
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 30.0
@@ -197,7 +197,7 @@ class SlotPool:
             ended = platform.end_leftovers(_read_pids(self._pid_file))
             if ended:
                 _log.info("ended slots of an earlier agent", slots=ended)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(str(self._folder))
         self._folder.mkdir(parents=True)
         self.limits.open(may_move=self._settings.is_alone)
         for _ in range(self._settings.slots):
@@ -223,7 +223,7 @@ class SlotPool:
         for task in self._clearing:
             task.cancel()
         self._pid_file.unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(str(self._folder))
 
     def sandbox(self, level: Level) -> Sandbox:
         """Return the sandbox of a level, opened when it is first asked for."""

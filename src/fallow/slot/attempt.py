@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fallow.slot import strays, task
+from fallow.slot.removing import remove_tree
 
 TOO_LONG = errno.E2BIG
 _numbers = itertools.count(1)
@@ -198,22 +199,6 @@ def _remove_in(place: str, kept: tuple[str, ...]) -> None:
 def _is_usable(place: str) -> bool:
     mode = os.lstat(place).st_mode
     return stat.S_ISDIR(mode) and mode & stat.S_IRWXU == stat.S_IRWXU
-
-
-def remove_tree(folder: str) -> None:
-    """Remove a folder with all that a program left there, also what it made unreadable."""
-
-    def allow(function: Any, path: str, _: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), stat.S_IRWXU)
-            if not os.path.islink(path):
-                os.chmod(path, stat.S_IRWXU)
-            if function in {os.unlink, os.rmdir}:
-                function(path)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-
-    shutil.rmtree(folder, onerror=allow)
 
 
 def _link(source: str, place: str) -> None:

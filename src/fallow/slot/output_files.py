@@ -16,6 +16,8 @@ MAX_INLINE_BYTES = 64 << 20
 """… but no more than so many bytes of them for one task."""
 MAX_OUTPUTS = 9_000
 """Output files of one task: a page of results names up to 10,000."""
+MAX_DEPTH = 200
+"""Folders in folders."""
 _WILD = frozenset("*?[")
 _numbers = itertools.count(1)
 
@@ -95,6 +97,8 @@ class OutputFiles:
 
     def _walk(self, folder: str) -> Iterator[tuple[str, str]]:
         """Yield all files below a folder, with links but without following them to folders."""
+        if folder.count("/") >= MAX_DEPTH:
+            raise BadFile(f"folders are nested in {folder[:100]!r} … over {MAX_DEPTH} deep; pack them in an archive")
         with os.scandir(self._path(folder) if folder else self._place.files) as entries:
             for entry in sorted(entries, key=lambda each: each.name):
                 name = f"{folder}/{entry.name}" if folder else entry.name

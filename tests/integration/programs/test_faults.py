@@ -7,7 +7,7 @@ import time
 import pytest
 from programs_for_tests import ADMIN
 
-from fallow import BadRequest, EnvironmentFailed, Grid, NotFound, ProgramFailed, TaskTimeout
+from fallow import BadRequest, EnvironmentFailed, Grid, NotFound, ProgramFailed, TaskOverLimit, TaskTimeout
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +146,20 @@ def test_outputs_that_lead_outside_are_refused(grid, left, said):
     error = failure_of(grid.run(["sh", "-c", left], outputs=["out"]))
     assert isinstance(error, ProgramFailed)
     assert said in str(error)
+
+
+def test_folders_in_folders_by_the_thousand_are_no_output_and_harm_nobody(grid):
+    nest = "import os; [(os.mkdir('deep'), os.chdir('deep')) for _ in range(3000)]"
+    for options, kind, said in (
+        ({"outputs": ["deep"]}, ProgramFailed, "over 200 deep; pack them in an archive"),
+        ({"outputs": ["**/x"]}, ProgramFailed, "over 200 deep; pack them in an archive"),
+        ({"limits": {"disk": "100MB"}}, TaskOverLimit, "went over its limit of 100 MB of disk space in its folder"),
+    ):
+        wait = "; import time; time.sleep(600)" if "limits" in options else ""
+        error = failure_of(grid.run([sys.executable, "-c", nest + wait], **options))
+        assert isinstance(error, kind)
+        assert said in str(error)
+    assert grid.run("echo well").result(60)[0].stdout == "well\n"
 
 
 def test_a_link_inside_of_the_folder_is_as_good_as_a_file(grid):

@@ -12,6 +12,8 @@ from fallow.client.programs import ProgramResult
 
 pytestmark = pytest.mark.slow
 
+NEST = f'{sys.executable} -c \'import os; [(os.mkdir("deep"), os.chdir("deep")) for _ in range(3000)]\''
+"""A script that nests folders deeper than any path can say."""
 LARGE = 300_000
 """Bytes; beyond what travels inside a result or a program."""
 
@@ -208,6 +210,7 @@ def test_many_small_files_travel_as_one(grid):
         "cd ..; mv files gone; ln -s gone files; touch gone/x",
         "chmod 0 ../tmp .; touch ../own; mkdir -p ../../other",
         "rm -rf ../../*",
+        f"cd ..; {NEST}",
     ],
 )
 def test_no_mess_of_one_task_is_left_to_the_next(mess):

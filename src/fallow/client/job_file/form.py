@@ -98,7 +98,12 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = None
     network: Annotated[bool | None, Meta(description="Whether tasks may reach the network.")] = None
     limits: Annotated[dict[str, Any], Meta(description="Of each task: memory, cpus, processes, disk.")] = {}
-    container: Annotated[str | None, Meta(description="Name of a container image to run in, or its tar file: a path that begins with / or ./, relative to the job file.")] = None
+    container: Annotated[
+        str | None,
+        Meta(
+            description="Name of a container image to run in, or its tar file: a path that begins with / or ./, relative to the job file."
+        ),
+    ] = None
     env: EnvironmentForm | None = None
 
 
