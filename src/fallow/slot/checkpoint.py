@@ -4,12 +4,13 @@ Only folders and regular files count. Links and devices are left out, so that ne
 so are files whose names end in ".tmp", which are being written.
 """
 
-import contextlib
 import itertools
 import os
 import shutil
 import stat
 from typing import IO
+
+from fallow.slot.removing import remove_tree
 
 LEFT_OUT = ".tmp"
 MAX_FILES = 10_000
@@ -23,6 +24,9 @@ _removed = itertools.count()
 
 Look = dict[str, tuple[int, ...]]
 """What lies in the folder, by path: of a file size, times, inode and mode; of a folder, whose path ends in "/", nothing."""
+
+
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Unfit(Exception):
@@ -45,8 +49,7 @@ def look(folder: str) -> Look:
                         found[f"{prefix}{entry.name}/"] = ()
                         left.append(f"{prefix}{entry.name}/")
                     elif stat.S_ISREG(facts.st_mode) and not entry.name.endswith(LEFT_OUT):
-                        times = (facts.st_mtime_ns, facts.st_ctime_ns)
-                        found[prefix + entry.name] = (facts.st_size, *times, facts.st_ino, facts.st_mode)
+                        found[prefix + entry.name] = _facts(facts)
                         size_bytes += facts.st_size
                     _check(len(found), size_bytes)
         except FileNotFoundError:
@@ -56,8 +59,44 @@ def look(folder: str) -> Look:
     return found
 
 
-def pack(folder: str, seen: Look, path: str) -> None:
-    """Write what `look` saw into a new file; raises OSError if it is not there any more as it was."""
+def changes(before: Look, after: Look) -> list[str]:
+    """Return what differs between two looks."""
+    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+
+class Held:
+    """The one file that changes in a folder, kept open: once another has taken its place it stands still for ever.
+
+    So a folder whose state is one file that is renamed into place is known as it was when it was looked at, however often that happens.
+    """
+
+    def __init__(self, folder: str, seen: Look, name: str) -> None:
+        """Open the file as it was seen; raises OSError if it is another by now."""
+        self.seen = seen
+        self.name = name
+        self._handle = os.open(os.path.join(folder, name), _READ)
+        facts = os.fstat(self._handle)
+        if _facts(facts) != seen[name]:
+            self.close()
+            raise OSError(f"{name!r} has changed")
+
+    def is_whole(self, now: Look) -> bool:
+        """Whether nothing but the file's place has changed since it was seen: it was not written to, nor any other file."""
+        facts = os.fstat(self._handle)
+        size, mtime = self.seen[self.name][:2]
+        return (facts.st_size, facts.st_mtime_ns) == (size, mtime) and changes(self.seen, now) == [self.name]
+
+    def open(self) -> IO[bytes]:
+        file = os.fdopen(os.dup(self._handle), "rb")
+        file.seek(0)
+        return file
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+def pack(folder: str, seen: Look, path: str, held: Held | None = None) -> None:
+    """Write what `look` saw into a new file; raises OSError if it is not there any more as it was. held: a file that need not be."""
     import tarfile  # only where there are checkpoints: it takes 10 ms
 
     with tarfile.open(path, "x", format=tarfile.PAX_FORMAT) as archive:
@@ -68,11 +107,12 @@ def pack(folder: str, seen: Look, path: str) -> None:
                 archive.addfile(member)
                 continue
             member.size, member.mtime, member.mode = facts[0], facts[1] // 10**9, stat.S_IMODE(facts[4])
-            flags = (
-                os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            )
-            with os.fdopen(os.open(os.path.join(folder, name), flags), "rb") as file:
+            with held.open() if held is not None and name == held.name else _open(folder, name) as file:
                 archive.addfile(member, file)
+
+
+def _open(folder: str, name: str) -> IO[bytes]:
+    return os.fdopen(os.open(os.path.join(folder, name), _READ), "rb")
 
 
 def unpack(path: str, folder: str) -> None:
@@ -97,6 +137,10 @@ def unpack(path: str, folder: str) -> None:
                     os.utime(place, (member.mtime, member.mtime))
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise Unfit(f"it is damaged: {error}") from error
+
+
+def _facts(facts: os.stat_result) -> tuple[int, ...]:
+    return (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_mode)
 
 
 def _write(source: IO[bytes], place: str) -> None:
@@ -125,16 +169,13 @@ def _check(count: int, size_bytes: int) -> None:
 
 
 def remove(folder: str) -> None:
-    """Take a folder away and remove it, as far as that can be done: not if a task has nested folders by the thousand."""
-    from fallow.slot.attempt import remove_tree
-
+    """Take a folder away and remove it."""
     aside = f"{folder}-{next(_removed)}"
     os.rename(folder, aside)
     if os.path.islink(aside) or not os.path.isdir(aside):
         os.unlink(aside)
     else:
-        with contextlib.suppress(RecursionError):
-            remove_tree(aside)
+        remove_tree(aside)
 
 
 def make_empty(folder: str) -> None:

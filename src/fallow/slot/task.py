@@ -4,7 +4,7 @@ The three functions are public, as `fallow.checkpoint` and so on. In a slot they
 task's program is, or has started, on the folder and file that its environment names; elsewhere on a folder beside the script.
 
 A checkpoint is the state of the whole folder at one moment. Without a word of the task's: the folder looked the same for
-half a second, and still did when it was packed. A task that has called `save_checkpoint` says itself when it is whole, and
+half a second, and still did when it was packed, but for one file that others take the place of. A task that has called `save_checkpoint` says itself when it is whole, and
 nothing is sent but then.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from math import isnan
 from typing import TYPE_CHECKING
 
-from fallow.slot.checkpoint import Look, Unfit, look, make_empty, pack, remove, unpack
+from fallow.slot.checkpoint import Held, Look, Unfit, changes, look, make_empty, pack, remove, unpack
 from fallow.slot.protocol import PROGRESS, RUNNING, SAVED
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ LOCAL_FOLDER = "fallow-checkpoint"
 LOOK_S = 0.5
 """How often folder and file are looked at; less often if a look takes long."""
 LOOK_SHARE = 0.05
+BUSY_LOOKS = 60
+"""After so many looks in a row that found the folder changed, half a minute, the task's log says so."""
+SHOWN_NAMES = 3
 MESSAGE_CHARACTERS = 200
 FILE_BYTES = 4096
 """Of the progress file, that are read."""
@@ -101,11 +104,19 @@ class _Task:
         self.is_explicit = False
         self.reads_file = False
         self.before: Look | None = None
+        self.held: Held | None = None
+        self.busy_looks = 0
+        """Looks in a row that found the folder changed."""
         self.sent: Look = {}
         self.next_mono = 0.0
         self.problem = ""
         self.progress: tuple[float | None, str] = (None, "")
         self.told: tuple[float | None, str] = (None, "")
+
+    def let_go(self) -> None:
+        if self.held is not None:
+            self.held.close()
+            self.held = None
 
 
 class TaskDesk:
@@ -206,6 +217,8 @@ class TaskDesk:
 
     def _drop(self) -> None:
         task, self._task = self._task, None
+        if task is not None:
+            task.let_go()
         if task is not None and task.is_saving:
             os.environ.pop(CHECKPOINT, None)
             with contextlib.suppress(OSError):  # the task has taken it away itself
@@ -250,10 +263,34 @@ class TaskDesk:
         return task.id == (self._run, self._counter[RUNNING] - 1)
 
     def _look_and_save(self, task: _Task) -> None:
-        seen = self._look(task)
-        if seen is not None and seen == task.before:
-            self._save(task, seen)
+        seen, before = self._look(task), task.before
         task.before = seen
+        if seen is None or before is None:
+            return
+        changed = changes(before, seen)
+        if not changed:
+            self._save(task, seen)
+        elif task.held is not None and task.held.is_whole(seen):
+            self._save(task, task.held.seen, task.held)
+        else:
+            self._note_busy(task, changed)
+        task.let_go()
+        is_due = (
+            time.monotonic() >= task.next_mono and os.name == "posix"
+        )  # elsewhere nothing takes an open file's place
+        if is_due and len(changed) == 1 and before.get(changed[0]) and seen.get(changed[0]):
+            with contextlib.suppress(OSError):
+                task.held = Held(self._folder, seen, changed[0])
+
+    def _note_busy(self, task: _Task, changed: list[str]) -> None:
+        task.busy_looks += 1
+        if task.busy_looks == BUSY_LOOKS:
+            names = ", ".join(map(repr, changed[:SHOWN_NAMES])) + (" …" if len(changed) > SHOWN_NAMES else "")
+            self._report(
+                task,
+                f"its folder never stands still ({names}); leave it alone for half a second now and then, or keep the state in one "
+                "file that is written under a name that ends in .tmp and renamed",
+            )
 
     def _look(self, task: _Task) -> Look | None:
         try:
@@ -262,25 +299,27 @@ class TaskDesk:
             self._report(task, str(error))
             return None
 
-    def _save(self, task: _Task, seen: Look | None) -> None:
-        """Pack what was seen and hand it over, unless it was sent before or has changed meanwhile."""
+    def _save(self, task: _Task, seen: Look | None, held: Held | None = None) -> None:
+        """Pack what was seen and hand it over, unless it was sent before or has changed meanwhile. held: its one file that may."""
         if seen is None or seen == task.sent:
             return
         self._packed += 1
         path = f"{self._packed_path}-{self._packed}"
         try:
-            pack(self._folder, seen, path)
+            pack(self._folder, seen, path, held)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(path)
             if self._look(task) == seen:
                 self._report(task, str(error))
             return
-        if self._look(task) != seen:
+        now = self._look(task)
+        if now != seen and (now is None or held is None or not held.is_whole(now)):
             os.unlink(path)
             return
         self._send(SAVED, task.index, path.encode("utf-8", "surrogateescape"))
         task.sent = seen
+        task.busy_looks = 0
         task.next_mono = time.monotonic() + task.every_s
 
     def _report(self, task: _Task, problem: str) -> None:

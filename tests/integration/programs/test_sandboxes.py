@@ -11,6 +11,22 @@ pytestmark = pytest.mark.slow
 
 LARGE = 2_000_000
 
+SIMULATION = """
+import os, sys, time
+state = os.path.join(os.environ["FALLOW_CHECKPOINT"], "state")
+if os.path.exists(state):
+    print("goes on from", open(state).read())
+    sys.exit()
+step, end = 0, time.monotonic() + 2
+while time.monotonic() < end:  # never at rest, and never half-written under its name
+    step += 1
+    with open(state + ".tmp", "w") as file:
+        file.write(f"step {step}")
+    os.replace(state + ".tmp", state)
+    time.sleep(0.02)
+held = [bytearray(b"x" * 5_000_000) for _ in range(600)]
+"""
+
 
 @pytest.fixture(params=["confined", pytest.param("bubblewrap", marks=pytest.mark.service("bubblewrap"))])
 def level(request):
@@ -101,3 +117,16 @@ def test_tasks_have_files_of_their_own_in_every_sandbox(grid, level, tmp_path):
         "sh -c 'cat {x}.txt; head -c 1 {x}.bin'", inputs=["{x}.txt", "{x}.bin"], params={"x": range(3)}, sandbox=level
     )
     assert [each.stdout for each in job] == [f"small {x}\n{x}" for x in range(3)]
+
+
+def test_a_task_over_its_memory_goes_on_from_its_checkpoint_in_every_sandbox(grid, level):
+    """The state is replaced every 20 ms. On a busy computer it takes more than one attempt until one was sent."""
+    job = grid.run(
+        [sys.executable, "-c", SIMULATION.replace("{", "{{").replace("}", "}}")],
+        sandbox=level,
+        limits={"memory": "200MB"},
+        checkpoint_s=0.5,
+        retries=20,
+    )
+    (found,) = job.result(60)
+    assert found.stdout.startswith("goes on from step ")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -110,13 +111,88 @@ def test_what_changes_all_the_time_is_not_sent_until_it_stands_still(slot):
     assert slot.saved() == {"state": (folder / "state").read_text()}
 
 
+class Folder:
+    """A task's folder that is changed before each look, as a program that never rests would."""
+
+    def __init__(self, slot, monkeypatch, change):
+        self.path = Path(slot.desk.open())
+        self.looks = 0
+
+        def changing(path):
+            self.looks += 1
+            change(self.path, self.looks)
+            return look(path)
+
+        monkeypatch.setattr(task, "look", changing)
+
+    def looked(self, count):
+        deadline = time.monotonic() + DEADLINE_S
+        while self.looks < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+
+def replace(folder, count):
+    (folder / "state.tmp").write_text(f"{count} " * 1000 + "whole")
+    (folder / "state.tmp").rename(folder / "state")
+
+
+def test_one_file_that_is_renamed_into_place_is_sent_however_often(slot, monkeypatch):
+    slot.run(0)
+    Path(slot.desk.open(), "mesh").write_text("stays")
+    Folder(slot, monkeypatch, replace)
+    for count in (1, 2, 3):
+        found = slot.saved(count)
+        assert found["mesh"] == "stays"
+        assert found["state"].endswith("whole")
+    numbers = [int(slot_text(body)) for _, body in slot.of_kind(SAVED)]
+    assert numbers == sorted(set(numbers)), "each is a later state than the one before"
+
+
+def slot_text(body):
+    with tarfile.open(body.decode()) as archive:
+        return archive.extractfile("state").read().split()[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda folder, count: (folder / "state").write_text(f"{count}" * 99), id="in place"),
+        pytest.param(lambda folder, count: (folder / f"state-{count % 2}").write_text(f"{count}"), id="in turns"),
+        pytest.param(lambda folder, count: (folder / f"state-{count}").write_text(f"{count}"), id="under new names"),
+        pytest.param(
+            lambda folder, count: (replace(folder, count), (folder / "log").write_text(f"{count}" * 9)), id="two files"
+        ),
+    ],
+)
+def test_what_never_stands_still_else_is_not_sent_and_the_log_says_why(slot, monkeypatch, capfd, change):
+    monkeypatch.setattr(task, "BUSY_LOOKS", 20)
+    slot.run(3)
+    folder = Folder(slot, monkeypatch, change)
+    folder.looked(50)
+    assert not slot.of_kind(SAVED)
+    said = capfd.readouterr().err
+    assert said.count("the checkpoint of task 3 is not sent: its folder never stands still ('") == 1
+    assert "under a name that ends in .tmp and renamed" in said
+
+
+def test_a_replaced_file_is_not_sent_as_it_was_long_ago(slot, monkeypatch):
+    """What is held open to see whether it is whole is let go where nothing is due."""
+    slot.run(0, every_s=1000.0)
+    Folder(slot, monkeypatch, replace)
+    slot.saved()
+    with slot.desk._lock:
+        assert slot.desk._task.held is None
+    assert len(slot.of_kind(SAVED)) == 1
+
+
 def test_what_changes_while_it_is_packed_is_thrown_away(slot, monkeypatch):
     slot.run(0)
     folder = Path(slot.desk.open())
     packs = []
 
-    def packed(path, seen, target):
-        pack(path, seen, target)
+    def packed(path, seen, target, held):
+        pack(path, seen, target, held)
         packs.append(target)
         if len(packs) == 1:
             (folder / "state").write_text("new")
