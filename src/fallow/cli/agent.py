@@ -9,7 +9,7 @@ from fallow.cli.loop import on_signals, run_loop
 from fallow.link.link import Link
 from fallow.link.websocket import dial
 from fallow.model.errors import BadRequest
-from fallow.model.levels import LEVELS, Level, at_least, parse_level
+from fallow.model.levels import at_least, parse_level
 from fallow.model.requirements import parse_size
 from fallow.node.agent import Agent
 from fallow.node.machine import host_name, total_memory, usable_cores
@@ -48,8 +48,8 @@ def run_node(
         reserve_bytes=parse_size(reserve, "--reserve"),
         environments_bytes=parse_size(environments, "--environments"),
         hub_packages=HubPackages(url, token),
-        sandbox=None if sandbox is None else _read_level(sandbox, "--sandbox"),
-        min_sandbox=_read_level(min_sandbox, "--min-sandbox"),
+        sandbox=None if sandbox is None else parse_level(sandbox, "--sandbox"),
+        min_sandbox=parse_level(min_sandbox, "--min-sandbox"),
         is_alone=True,
     )
     if settings.sandbox is not None and not at_least(settings.sandbox, settings.min_sandbox):
@@ -63,13 +63,6 @@ def _check_name(name: str) -> str:
     if not (0 < len(name) <= NAME_LENGTH and name.isprintable()):
         raise BadRequest(f"--name {name!r} is not a printable text of 1 to {NAME_LENGTH} characters")
     return name
-
-
-def _read_level(text: str, option: str) -> Level:
-    level = parse_level(text, option)
-    if level == "container":
-        raise BadRequest(f"{option} container: that takes an image, which a job names; say {', '.join(LEVELS[:-1])}")
-    return level
 
 
 def _read_tags(text: str) -> tuple[str, ...]:

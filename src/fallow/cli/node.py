@@ -59,14 +59,16 @@ def node(
         typer.Option(
             "--sandbox",
             metavar="LEVEL",
-            help="What tasks run in unless they ask for more: process, confined or bubblewrap.",
+            help="What tasks run in unless they ask for more: process, confined, bubblewrap or container.",
             show_default="the strongest that works here",
         ),
     ] = None,
     min_sandbox: Annotated[
         str,
         typer.Option(
-            "--min-sandbox", metavar="LEVEL", help="Run no task in anything weaker: process, confined or bubblewrap."
+            "--min-sandbox",
+            metavar="LEVEL",
+            help="Run no task in anything weaker: process, confined, bubblewrap or container.",
         ),
     ] = "process",
     state: Annotated[

@@ -22,8 +22,8 @@ from fallow.node.slot_kind import SlotKind
 from fallow.node.slot_process import SlotProcess
 from fallow.slot import seccomp
 
-PROOF_S = 20.0
-"""How long a task may take to run in a sandbox that works: far more than it needs, even on a busy computer."""
+PROOF_S = 60.0
+"""How long a task may take to run in a sandbox that works: far more than even a container needs on a busy computer."""
 
 
 class Prober:

@@ -260,7 +260,7 @@ def test_a_node_takes_its_token_from_a_file_and_stops_at_a_signal(programs, hub)
         ("--tags", "two words"),
         ("--name", "a\nb"),
         ("--sandbox", "glass"),
-        ("--min-sandbox", "container"),
+        ("--min-sandbox", "glass"),
     ],
 )
 def test_malformed_options_of_a_node(programs, option, value):

@@ -35,9 +35,14 @@ _log = Logger("fallow.node")
 class ContainedChannel(WatchedChannel):
     """See `Channel`."""
 
-    def __init__(self, owner: ChannelOwner, engine: Engine, order: Order, accounts: Accounts) -> None:
-        """order: all but the command. accounts: gets to know what the container uses."""
+    def __init__(
+        self, owner: ChannelOwner, engine: Engine, order: Order, accounts: Accounts, create: Callable[[Order], str]
+    ) -> None:
+        """order: all but the command. accounts: gets to know what the container uses. create: makes it, in a thread; raises
+        EngineFailed.
+        """
         super().__init__(owner)
+        self._create = create
         self._engine = engine
         self._order = order
         self._accounts = accounts
@@ -162,7 +167,7 @@ class ContainedChannel(WatchedChannel):
     def _live(self, order: Order) -> None:
         code, problem = 1, ""
         try:
-            container = self._container = self._engine.create(order)
+            container = self._container = self._create(order)
             if not self._killed.is_set():
                 self._engine.start(container)
                 if self._killed.is_set():

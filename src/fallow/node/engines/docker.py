@@ -110,6 +110,10 @@ class DockerEngine:
 
         client = self._client()
         limits = order.limits
+        user = (0, 0) if self._is_rootless and not self._is_podman else order.user
+        tmp = f"rw,nosuid,nodev,mode=1777,size={min(TMP_BYTES, limits.disk_bytes or TMP_BYTES)}"
+        if user is not None:  # the mode may become that of the image's folder
+            tmp += f",uid={user[0]},gid={user[1]}"
         host = client.create_host_config(
             mounts=[
                 Mount(str(each.path), str(each.path), type="bind", read_only=not each.is_writable)
@@ -117,7 +121,7 @@ class DockerEngine:
             ],
             network_mode=None if order.network else "none",
             read_only=True,
-            tmpfs={"/tmp": f"rw,nosuid,nodev,mode=1777,size={min(TMP_BYTES, limits.disk_bytes or TMP_BYTES)}"},  # noqa: S108 - it is the container's own
+            tmpfs={"/tmp": tmp},  # noqa: S108 - it is the container's own
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             userns_mode="keep-id" if self._is_rootless and self._is_podman else None,
@@ -126,7 +130,6 @@ class DockerEngine:
             nano_cpus=None if limits.cpus is None else int(limits.cpus * 1e9),
             pids_limit=limits.processes,
         )
-        user = (0, 0) if self._is_rootless and not self._is_podman else order.user
         with _told("the container"):
             made = client.create_container(
                 order.image,

@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -55,6 +56,7 @@ class ContainerSandbox:
         self._label = sha256(os.fsencode(home.absolute())).hexdigest()[:16]
         self._engine = engine
         self._threads = asyncio.Semaphore(THREADS)
+        self._opening = threading.Lock()
         self._is_swept = False
         self._bare = ""
         """The image that is empty."""
@@ -93,7 +95,6 @@ class ContainerSandbox:
         mounts = [Mount(launch.folder, is_writable=True)]
         mounts += [Mount(path) for path in launch.readable if path.exists()]
         if image is None:
-            image = self._bare
             mounts += [Mount(path) for path in _system(command[0])]
         else:
             command[0] = self._programs[image, containment.python]
@@ -103,7 +104,7 @@ class ContainerSandbox:
         if limits.processes is not None:
             limits = msgspec.structs.replace(limits, processes=limits.processes + OWN_PROCESSES)
         order = Order(
-            image=image,
+            image=image or "",
             command=command,
             folder=launch.folder,
             mounts=mounts,
@@ -113,7 +114,7 @@ class ContainerSandbox:
             label=self._label,
         )
         variables = {name: value for name, value in launch.environment.items() if name in THREAD_VARIABLES}
-        channel = ContainedChannel(owner, self._usual_engine(), order, launch.accounts or Accounts())
+        channel = ContainedChannel(owner, self._usual_engine(), order, launch.accounts or Accounts(), self._create)
         channel.start(command, {**variables, "HOME": "/tmp"}, launch.folder)  # noqa: S108 - it is the container's own
         return channel
 
@@ -151,16 +152,25 @@ class ContainerSandbox:
         return self._engine
 
     def _open(self) -> None:
-        """Find the engine, and clean up after an agent that was killed."""
+        """Find the engine, and clean up after an agent that was killed: once, before there are containers of ours."""
         engine = self._usual_engine()
         engine.describe()
-        if not self._is_swept:
-            engine.sweep(self._label)
-            with tempfile.NamedTemporaryFile(suffix=".tar") as file:
-                file.write(_empty_image())
-                file.flush()
-                self._bare = engine.load(Path(file.name))
-            self._is_swept = True
+        with self._opening:
+            if not self._is_swept:
+                engine.sweep(self._label)
+                with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+                    file.write(_empty_image())
+                    file.flush()
+                    self._bare = engine.load(Path(file.name))
+                self._is_swept = True
+
+    def _create(self, order: Order) -> str:
+        """Make a slot's container; of the empty image where none is named, which may be the first that is asked of the engine."""
+        if not order.image:
+            if not self._bare:
+                self._open()
+            order = replace(order, image=self._bare)
+        return self._usual_engine().create(order)
 
     def _find_python(self, image: str, python: str | None) -> str:
         """Return the program in an image that is a Python of that minor version."""

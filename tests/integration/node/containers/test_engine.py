@@ -160,7 +160,7 @@ for place in ("{tmp_path}/mine", "{tmp_path}/shown", "{tmp_path}", "/", "/usr", 
         pass
 """
     mounts = [Mount(tmp_path / "mine", is_writable=True), Mount(tmp_path / "shown")]
-    assert run(script, mounts=mounts) == (0, f"{tmp_path}/mine\n/tmp\n")
+    assert run(script, mounts=mounts, folder=tmp_path / "mine") == (0, f"{tmp_path}/mine\n/tmp\n")
     assert (tmp_path / "mine" / "file").exists()
 
 

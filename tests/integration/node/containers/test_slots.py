@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fallow.link.frames import NodeHello
 from fallow.model.containment import Containment, parse_limits
 from fallow.model.requirements import Requirements
 
@@ -72,6 +73,51 @@ async def test_an_image_comes_along_with_a_job(hub, docker, image_tar):
         assert found[0] is False
         assert "the image archive is sha256:" in hub.printed(job)[0]
     docker.remove_image(f"fallow-image:{digest}")
+
+
+async def test_an_owner_lets_nothing_run_outside_of_a_container(hub, docker):
+    """What asks for no image has the node's own system in it."""
+
+    def where():
+        import os
+        import sys
+
+        return os.environ["HOSTNAME"], os.path.exists("/etc/shadow"), sys.prefix
+
+    async with hub.node(sandbox=None, min_sandbox="container"):
+        (hello,) = hub.all(NodeHello)
+        assert hello.info.sandboxes == ("container",)
+        assert hello.info.notes["sandbox bubblewrap"] == "weaker than the owner allows: at least container"
+        plain = hub.job(["call"], [where], calls=[((), {}), ((), {})])
+        (name, sees_shadow, prefix), again = await run(hub, plain, 2)
+        assert (sees_shadow, prefix) == (False, sys.prefix)
+        assert again == (name, sees_shadow, prefix)
+        assert any(each["Id"].startswith(name) for each in docker.containers())
+        other = await run(hub, contained(hub, look))
+        assert other[0][0] is False
+        assert other[0][1] != name
+
+
+async def test_tmp_is_as_large_as_the_limit_of_disk(hub):
+    def fill(most):
+        import os
+
+        facts, written, told = os.statvfs("/tmp"), 0, None
+        try:
+            with open("/tmp/fill", "wb", buffering=0) as file:
+                while written < most:
+                    written += file.write(b"x" * 1_000_000)
+        except OSError as error:
+            told = error.strerror
+        return facts.f_blocks * facts.f_frsize, written, told
+
+    async with hub.node():
+        got = await run(hub, contained(hub, fill, (30_000_000,), limits={"disk": "20MB"}))
+        assert isinstance(got, list), got
+        ((size, written, told),) = got
+        assert 20_000_000 <= size < 20_010_000
+        assert (written, told) == (size, "No space left on device")
+        assert await run(hub, contained(hub, fill, (30_000_000,))) == [(1 << 30, 30_000_000, None)]
 
 
 async def test_a_program_runs_in_an_image(hub):

@@ -89,6 +89,15 @@ async def test_what_the_owner_demands_is_kept_or_the_node_does_not_join(hub, mon
     assert hub.all(NodeHello) == []
 
 
+async def test_an_owner_who_wants_containers_hears_that_there_is_no_engine(hub, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    words = f"no sandbox that tasks may run in here works: sandbox container: no container engine: .*{tmp_path}/none"
+    with pytest.raises(BadRequest, match=words):
+        async with hub.node(sandbox=None, min_sandbox="container"):
+            pass
+    assert hub.all(NodeHello) == []
+
+
 async def test_weaker_levels_than_the_owner_allows_are_not_published(hub, monkeypatch):
     if not landlock_version():
         pytest.skip("this kernel has no Landlock")
