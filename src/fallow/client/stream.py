@@ -6,7 +6,9 @@ import threading
 import time
 import warnings
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,6 @@ MAX_WAITING_BYTES = 64 << 20
 LARGE_CALL_BYTES = 10_000_000
 NO_CREDIT_LIMIT = 1 << 60
 
-Call = tuple[bytes, tuple[Digest, ...]]
-
 
 class Stream:
     """One open job that takes the calls of one function (or of any, kind "apply")."""
@@ -55,10 +55,13 @@ class Stream:
         self.code_version = core.code_version(options, is_sure=False)
         """Of what travels beside the function: when it changes, calls need another stream."""
         self._lock = threading.Lock()
-        self._calls: list[Call] = []
+        self._calls: list[bytes] = []
+        self._digests: dict[int, tuple[Digest, ...]] = {}
+        """What calls that were not sent yet refer to, by index; most refer to nothing."""
         self._cancelled: list[int] = []
         self._futures: dict[int, Future[Any]] = {}
         self._direct = core.direct if options == core.options({}) else None
+        self._direct_slots = 0 if self._direct is None else self._direct.slots
         self._direct_calls: dict[int, DirectCall] = {}
         self._next_direct = direct.FIRST_INDEX
         self._count = 0
@@ -94,7 +97,6 @@ class Stream:
             )
         if digests:
             check_refs(len(digests), f"the call of {self._name}")
-        call = (data, self._core.digests(tuple(digests)) if digests else ())
         with self._lock:
             while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
                 self._room.wait()
@@ -102,7 +104,7 @@ class Stream:
                 return None
             if self._error is not None:
                 raise self._error
-            if self._may_go_directly(call):
+            if len(self._futures) < self._direct_slots and self._may_go_directly(data, digests):
                 index = self._next_direct
                 self._next_direct += 1
             else:
@@ -114,25 +116,26 @@ class Stream:
                 alone = self._direct_calls[index] = DirectCall(data, future, self._direct_ended, self._queue)
                 self._core.engine.post(self._run_directly, alone)
                 return future
-            if not self._add(call):
+            if digests:
+                self._digests[index] = self._core.digests(tuple(digests))
+            if not self._add(data):
                 return future
         self._core.engine.post(self._flush)
         return future
 
-    def _may_go_directly(self, call: Call) -> bool:
+    def _may_go_directly(self, data: bytes, digests: dict[str, None]) -> bool:
         """Whether nothing else is under way, but for calls that went directly and left slots idle."""
         return (
-            self._direct is not None
-            and self._is_ready
-            and len(self._futures) == len(self._direct_calls) < self._direct.slots
-            and len(call[0]) <= direct.MAX_BYTES
-            and not call[1]
+            self._is_ready
+            and len(self._futures) == len(self._direct_calls)
+            and len(data) <= direct.MAX_BYTES
+            and not digests
         )
 
-    def _add(self, call: Call) -> bool:
+    def _add(self, call: bytes) -> bool:
         """Have a call sent with the next page, in order; return whether `_flush` is to be called for that. Needs the lock."""
         self._calls.append(call)
-        self._waiting_bytes += len(call[0])
+        self._waiting_bytes += len(call)
         was_flushing, self._is_flushing = self._is_flushing, True
         return not was_flushing
 
@@ -190,7 +193,7 @@ class Stream:
             future._index = self._count
             self._count += 1
             self._futures[future._index] = future
-            must_flush = self._add((call.data, ()))
+            must_flush = self._add(call.data)
         if future.done():  # cancelled meanwhile, by the index that it had
             self.cancel_task(future._index)
         if must_flush:
@@ -216,13 +219,11 @@ class Stream:
         with self._lock:
             calls, self._calls = self._calls, []
             self._is_flushing = False
+        ends = [0, *accumulate(map(len, calls))]
         at = 0
         while at < len(calls) and self._is_ready:
-            stop, size = at, 0
-            while stop < len(calls) and stop - at < PAGE_CALLS and (size < PAGE_BYTES or stop == at):
-                size += len(calls[stop][0])
-                stop += 1
-            at += self._send(calls[at:stop], size)
+            full = bisect_left(ends, ends[at] + PAGE_BYTES, at + 1)
+            at += self._send(calls[at : min(full, at + PAGE_CALLS)])
         if at < len(calls):  # a page became a blob: the rest follows once that is kept
             with self._lock:
                 self._calls[:0] = calls[at:]
@@ -232,18 +233,20 @@ class Stream:
         if self._count >= MAX_TASKS:
             self.seal()
 
-    def _send(self, calls: list[Call], size: int) -> int:
+    def _send(self, calls: list[bytes]) -> int:
         """Send a page of calls, of fewer than these if they refer to too much; return how many."""
         session = self._core.session
-        digests = _digests(calls)
+        start = self._sent
+        digests = self._digests_of(start, start + len(calls))
         while len(digests) > MAX_PAGE_REFS:
             calls = calls[: len(calls) // 2]
-            size = sum(len(data) for data, _ in calls)
-            digests = _digests(calls)
-        data = pages.encode_calls([call for call, _ in calls])
-        start, stop = self._sent, self._sent + len(calls)
-        self._sent = stop
-        self._bytes_until.append((stop, size))
+            digests = self._digests_of(start, start + len(calls))
+        if digests:
+            for index in range(start, start + len(calls)):
+                self._digests.pop(index, None)
+        data = pages.encode_calls(calls)
+        self._sent = stop = start + len(calls)
+        self._bytes_until.append((stop, sum(map(len, calls))))
         assert self._feed is not None
         if len(data) + REF_BYTES * len(digests) <= INLINE_BYTES:
             session.add_input(self._feed, InputPage(self.job, start, stop, data, None, tuple(digests)))
@@ -251,6 +254,11 @@ class Stream:
             session.spawn(self._send_blob(session, data, start, stop, tuple(digests)))
             self._is_ready = False  # pages must arrive in order
         return len(calls)
+
+    def _digests_of(self, start: int, stop: int) -> dict[Digest, None]:
+        """Return what calls refer to, each once."""
+        known = self._digests
+        return dict.fromkeys(digest for index in range(start, stop) for digest in known.get(index, ())) if known else {}
 
     async def _send_blob(self, session: Any, data: bytes, start: int, stop: int, digests: tuple[Digest, ...]) -> None:
         digest = self._core.digest(data)
@@ -432,14 +440,6 @@ class StreamBook:
         with self._lock:
             self._streams = {key: found for key, found in self._streams.items() if found[1] is not stream}
             self._apply = {key: found for key, found in self._apply.items() if found is not stream}
-
-
-def _digests(calls: list[Call]) -> dict[Digest, None]:
-    digests: dict[Digest, None] = {}
-    for _, found in calls:
-        if found:
-            digests.update(dict.fromkeys(found))
-    return digests
 
 
 def _is_importable(function: Callable[..., Any]) -> bool:

@@ -4,9 +4,8 @@ A Ref pickles as a call of `resolve`, so it may stand anywhere inside arguments.
 the process, as unpickling has no other way to pass it in: a slot installs a loader of blobs; elsewhere a Ref comes back.
 """
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 _collecting = threading.local()
 _load: "Callable[[str], object] | None" = None
@@ -40,19 +39,22 @@ class Ref:
         return f"Ref({self.digest[:12]}…)"
 
 
-@contextlib.contextmanager
-def collecting() -> Iterator[dict[str, None]]:
+class collecting:  # noqa: N801 -- a generator in `contextlib`'s wrapping takes a fifth of the time of a submit
     """Collect the digests of all Refs that this thread pickles in the block, in order, each once.
 
     In a nested block the inner collector gets them alone.
     """
-    before = getattr(_collecting, "digests", None)
-    digests: dict[str, None] = {}
-    _collecting.digests = digests
-    try:
-        yield digests
-    finally:
-        _collecting.digests = before
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> dict[str, None]:
+        self._before = getattr(_collecting, "digests", None)
+        digests: dict[str, None] = {}
+        _collecting.digests = digests
+        return digests
+
+    def __exit__(self, *exception: object) -> None:
+        _collecting.digests = self._before
 
 
 def resolve(digest: str) -> object:
