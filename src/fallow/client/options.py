@@ -55,16 +55,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """A container image as a tar file, to travel with the job."""
     env: Environment | None = None
     checkpoint_s: float = 30.0
-    executables: dict[str, Digest] = {}
+    executables: tuple[tuple[str, Digest], ...] = ()
     """Of a program, by platform."""
 
     def of_spec(self) -> dict[str, Any]:
         """Return what goes into a job's spec as it is."""
         fields = (
-            "requirements", "priority", "retries", "max_retries", "timeout_s", "speculate", "containment", "checkpoint_s",
-            "executables",
+            "requirements", "priority", "retries", "max_retries", "timeout_s", "speculate", "containment", "checkpoint_s"
         )  # fmt: skip
-        return {field: getattr(self, field) for field in fields}
+        return {field: getattr(self, field) for field in fields} | {"executables": dict(self.executables)}
 
 
 def parse_options(given: Mapping[str, Any]) -> Options:

@@ -73,7 +73,7 @@ def of_program(options: Options, prepared: Prepared, given: Mapping[str, Any]) -
         contained = msgspec.structs.replace(contained, python=None)
     platforms = tuple(sorted(prepared.program.executables))
     needs = msgspec.structs.replace(needs, platforms=platforms)
-    executables = prepared.program.platform_blobs
+    executables = tuple(prepared.program.platform_blobs.items())
     return msgspec.structs.replace(options, requirements=needs, containment=contained, executables=executables)
 
 
