@@ -1,6 +1,7 @@
 """Results of a program's tasks as folders of files: written as they come, gone on with, checked by digest."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import psutil
 
+from fallow.client.local_names import local_name, marked
 from fallow.client.programs import ProgramResult, inline_bytes
 from fallow.model.errors import BadRequest, FallowError
 from fallow.model.ids import Digest
-from fallow.slot.attempt import BadFile, inside
+from fallow.slot.attempt import BadFile
 
 if TYPE_CHECKING:
     from fallow.client.core import GridCore
@@ -29,6 +32,8 @@ ATTEMPTS = 3
 """How often a blob that came damaged is fetched anew."""
 
 _PLAIN = re.compile(r"[^\w.+=,-]")
+_NAME_FAULTS = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+"""What a file system says of a name that it can't have; other errors, as of a full disk, end the download."""
 
 
 class Downloaded(msgspec.Struct):
@@ -79,22 +84,38 @@ class _Writer:
         self._partial = folder / PARTIAL
         self._found = found
         self._names: dict[str, int] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        self._partial.mkdir(parents=True, exist_ok=True)
+        for left in self._partial.glob("new-*"):  # by a download that was killed
+            if not psutil.pid_exists(int(left.name.removeprefix("new-"))):
+                left.unlink(missing_ok=True)
+        self._is_case_blind = (folder / PARTIAL.upper()).exists()
+
+    def _key(self, name: str) -> str:
+        """Return what is equal for names that the file system takes for one."""
+        return name.casefold() if self._is_case_blind else name
 
     def write(self, name: str, result: ProgramResult) -> None:
-        if self._names.setdefault(name, result.index) != result.index:
+        if self._names.setdefault(self._key(name), result.index) != result.index:
             name = f"{name}#{result.index}"  # two tasks of equal parameters
         home = self._folder / name
         home.mkdir(exist_ok=True)
+        taken: set[str] = set()
         for file, record in result.files():
-            self._file(home, file, record, result)
+            try:
+                fit = local_name(file)
+                if self._key(fit) in taken:
+                    fit = marked(fit, file)
+                taken.add(self._key(fit))
+                self._file(home, fit, record, result)
+            except (BadFile, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _NAME_FAULTS:
+                    raise
+                why = error if isinstance(error, BadFile) else f"{file!r:.80} can't be written: {error.strerror}"
+                self._found.failures.append((result.index, FallowError(f"the output {why}")))
         self._found.tasks += 1
 
     def _file(self, home: Path, name: str, record: Mapping[str, Any], result: ProgramResult) -> None:
-        try:
-            place = home / inside(name)
-        except BadFile as error:  # a node that lies
-            raise FallowError(f"task {result.index}: {error}") from None
+        place = home / name
         self._found.files += 1
         self._found.size_bytes += record["size"]
         data = inline_bytes(record)
@@ -104,7 +125,7 @@ class _Writer:
         self._found.fresh += 1
         for parent in reversed(place.relative_to(home).parents[:-1]):
             (home / parent).mkdir(exist_ok=True)
-        partial = place.with_name(f"{place.name}{PARTIAL}")
+        partial = self._partial / f"new-{os.getpid()}"
         if data is not None:
             partial.write_bytes(data)
         else:
@@ -121,7 +142,6 @@ class _Writer:
         return place.read_bytes() == data if data is not None else digest_of(place) == digest
 
     def _fetch(self, digest: Digest, place: Path) -> None:
-        self._partial.mkdir(exist_ok=True)
         came = self._partial / digest
         for _ in range(ATTEMPTS):
             self._core.fetch_to(digest, came)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fallow.client.input_files import FileReader, Files, Path_, named
+from fallow.client.local_names import local_name
 from fallow.client.sweep import ParameterRows
 from fallow.client.task_files import TaskFiles
 from fallow.model.errors import BadRequest, FallowError, NotFound
 from fallow.model.ids import Digest
 from fallow.model.page import ResultPage
 from fallow.model.program import MAX_PROGRAM_BYTES, Program, check_names, check_program, split_command
-from fallow.slot.attempt import BadFile, inside
+from fallow.slot.attempt import BadFile
 
 if TYPE_CHECKING:
     from fallow.client.core import GridCore
@@ -162,7 +163,7 @@ class ProgramResult:
         if self._folder is None:
             self._folder = tempfile.mkdtemp(dir=self._core.temporary_folder())
         try:
-            place = Path(self._folder, inside(name))
+            place = Path(self._folder, local_name(name))
         except BadFile as error:  # a node that lies
             raise FallowError(f"task {self.index}: {error}") from None
         if not place.exists():

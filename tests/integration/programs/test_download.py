@@ -3,11 +3,12 @@
 import asyncio
 import base64
 import os
+import sys
 import threading
 import time
 
 import pytest
-from programs_for_tests import ADMIN
+from programs_for_tests import ADMIN, wait_until
 
 from fallow import AsyncGrid, BadRequest, Grid, ProgramFailed
 from fallow.client import blob_exchange
@@ -67,6 +68,68 @@ def test_a_repeated_download_keeps_what_is_right_and_mends_what_is_not(grid, tmp
     assert (out / "0/b.bin").read_bytes() == bytes(LARGE)
     assert (out / "1/d/c").read_text() == "1\n"
     assert (out / "1/b.bin").stat().st_mtime_ns == before
+
+
+ODD = [
+    "new\nline",
+    "12:30.log",
+    "CON",
+    "back\\slash",
+    "n" * 255,
+    "empty",
+    "x",
+    "x.partial",
+    "A",
+    "a",
+    "stdout",
+    ".partial",
+    "a b#c",
+]
+
+
+def test_odd_names_are_files_as_they_were(grid, tmp_path):
+    """Each is what a Linux program may call a file."""
+    code = f"import sys; [open(name, 'w').write(name * (name != 'empty')) for name in {ODD!r}]; print('said')"
+    job = grid.run([sys.executable, "-c", code], outputs=["*"])
+    for fresh in (len(ODD) + 1, 0):
+        found = job.download(tmp_path / "out")
+        assert (found.files, found.fresh, found.failures) == (len(ODD) + 1, fresh, [])
+    there = {path.name: path.read_text() for path in (tmp_path / "out" / "0").iterdir()}
+    stream = there.pop(next(name for name in there if name.startswith("stdout#")))
+    assert stream == "said\n", "beside the file of that name"
+    assert there == {name: name if name != "empty" else "" for name in ODD}
+    (result,) = job
+    assert result.path("12:30.log").read_text() == "12:30.log"
+
+
+def test_too_many_outputs_are_one_clear_error(grid):
+    code = "[open(f'{{n}}', 'w').close() for n in range(9_001)]"
+    ((_, error),) = grid.run([sys.executable, "-c", code], outputs=["*"]).as_completed(return_exceptions=True)
+    assert isinstance(error, ProgramFailed)
+    assert "9001 output files are over the limit of 9000; pack them in an archive" in str(error)
+
+
+def test_a_download_that_is_killed_is_gone_on_with(programs, tmp_path):
+    hub = programs.hub()
+    programs.node(hub)
+    access = {"FALLOW_HUB": hub.url, "FALLOW_TOKEN": ADMIN}
+    with Grid(hub.url, token=ADMIN) as grid:
+        job = grid.run(
+            "sh -c 'head -c 20000000 /dev/zero | tr \\\\0 {x} > large; echo {x}'",
+            outputs=["large"],
+            params={"x": range(4)},
+            name="large",
+        )
+        job.wait()
+    killed = programs.start("results", "large", "--to", "out", name="killed", **access)
+    wait_until(lambda: list((tmp_path / "out").glob("**/*")) or killed.process.poll() is not None)
+    killed.end()
+    code, _, said = programs.run("results", "large", "--to", "out", **access)
+    assert code == 0, said
+    assert "8 files of 4 tasks" in said
+    for x in range(4):
+        assert (tmp_path / f"out/{x}/large").read_bytes() == b"%d" % x * 20_000_000
+    assert not (tmp_path / "out" / ".partial").exists()
 
 
 def test_failed_tasks_are_told_and_the_others_are_there(grid, tmp_path):
