@@ -103,12 +103,13 @@ class Environment:
         return cls(packages, python=python)
 
     @classmethod
-    def capture(cls) -> "Environment":
+    def capture(cls, packages: Sequence[str] = ()) -> "Environment":
         """Return what the functions that it is used for need of the packages that this interpreter has, in their versions.
 
-        Which these are is found from the modules that a function, and the local modules that it uses, import.
+        Which these are is found from the modules that a function, and the local modules that it uses, import. packages: what
+        can't be seen there, such as "pandas[excel]", also in the versions of here. Raises BadRequest.
         """
-        return _made(cls(), is_capture=True)
+        return _made(cls(packages), is_capture=True)
 
 
 def _made(base: Environment, **fields: Any) -> Environment:
@@ -119,7 +120,7 @@ def _made(base: Environment, **fields: Any) -> Environment:
 
 def with_packages(environment: Environment, packages: Sequence[str], constraints: Sequence[str]) -> Environment:
     """Return a captured environment as one of these packages."""
-    base = Environment(packages, python=environment.python)
+    base = Environment([*environment.packages, *packages], python=environment.python)
     return _made(base, constraints=tuple(constraints))
 
 

@@ -56,14 +56,17 @@ def exception_of(failure: Failure) -> BaseException:
     if text:
         error.__cause__ = RemoteTraceback(text)
     error.add_note(f"task {failure.index}" + (f" on node {failure.node}" if failure.node else ""))
-    if isinstance(error, ModuleNotFoundError) and failure.kind == "raised" and error.name:
-        error.add_note(_how_to_bring(error.name))
+    missing = error.name if isinstance(error, ModuleNotFoundError) and failure.kind == "raised" else None
+    if missing and (note := _how_to_bring(missing)):
+        error.add_note(note)
     return error
 
 
-def _how_to_bring(module: str) -> str:
-    """Write the line that brings a missing module: by the name and in the version that its package has here."""
+def _how_to_bring(module: str) -> str | None:
+    """Write the line that brings a missing module: by the name and in the version that its package has here; None if none would."""
     from fallow.client.needed import requirement_of
 
-    package = requirement_of(module.partition(".")[0])
+    package = requirement_of(module)
+    if package is None:
+        return None
     return f'where it ran there is no module {module}: env=Environment(packages=["{package}"]) brings it along'

@@ -96,6 +96,8 @@ class Locker:
                 wheels[place.as_uri()] = (filename, data)
                 lines.append(f"{filename.partition('-')[0]}{_extras_of(each)} @ {place.as_uri()}")
             (folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines))
+            # For all platforms, but this Python alone: others may need other versions, which then fit nothing.
+            (folder / "pyproject.toml").write_text(f"[tool.uv]\nenvironments = [\"python_version == '{python}'\"]\n")
             (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in environment.constraints))
             command = [
                 uv,

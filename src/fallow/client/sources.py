@@ -132,7 +132,7 @@ class LocalSources:
         found = self._imports.get(path)
         if found is None or found[0] != status:
             package = arc.rpartition("/")[0].replace("/", ".")
-            found = self._imports[path] = (status, list(dict.fromkeys(_import_statements(path, package))))
+            found = self._imports[path] = (status, list(dict.fromkeys(import_statements(path, package))))
         return found[1]
 
 
@@ -211,11 +211,18 @@ class _Files:
             )
 
 
+def find_local(name: str) -> dict[str, Path]:
+    """Return the files of a local module that is not loaded, by their names in an archive; none if it is installed, or nowhere."""
+    files = _Files(set())
+    files.follow([name])
+    return files.found.get(name.partition(".")[0], {})
+
+
 def _is_skipped(top: str) -> bool:
     return top in _SKIPPED or top in sys.stdlib_module_names
 
 
-def _import_statements(path: Path, package: str) -> Iterator[str]:
+def import_statements(path: Path, package: str) -> Iterator[str]:
     """Yield what a source file imports, also what only may be a module. A pattern: to parse it takes a hundred times as long."""
     try:
         source = path.read_bytes()
