@@ -133,8 +133,12 @@ async def start_job(
         size = source.length if isinstance(spec.inputs, Counting) else None
         if isinstance(source, ParentSource):
             await source.sent()
+        if state.is_released:
+            return None
         feed = JobFeed(spec, options.if_exists, state.on_progress, state.on_error, state.gate.accepted, size)
         session.create_job(feed)
+        if state.is_cancelled:
+            session.cancel(spec.id)
         if options.name is not None:
             info = await feed.created
             if info.spec.id != spec.id:  # attached
@@ -203,4 +207,5 @@ def release_job(core: "GridCore", state: JobState, is_named: bool) -> None:
         return
     state.gate.close()
     if not is_named:
+        state.is_released = True
         core.engine.post(core.session.release, state.job)

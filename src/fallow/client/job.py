@@ -350,6 +350,7 @@ class Job(Generic[T]):
                 self._state.on_error(_cancelled(self._label))
                 return
         self._state.gate.close()
+        self._state.is_cancelled = True
         self._core.engine.post(self._core.session.cancel, self._id)
 
     def delete(self) -> None:
@@ -357,6 +358,7 @@ class Job(Generic[T]):
         if self._finalizer is not None:
             self._finalizer.detach()
         self._state.gate.close()
+        self._state.is_released = True
         self._core.engine.post(functools.partial(self._core.session.release, self._id, delete=True))
 
     @property

@@ -26,6 +26,8 @@ class JobState:
         """Makes what users see of a page's values and their indices; None: they are seen as they are."""
         self.is_dropped = False
         """Whether the `Job` went while its inputs were still being sent."""
+        self.is_cancelled = self.is_released = False
+        """Whether nobody wants it any more; `start_job` looks, as the hub can't be told of a job that it does not know yet."""
 
     def on_progress(self, progress: JobProgress) -> None:
         with self.condition:

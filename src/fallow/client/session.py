@@ -266,7 +266,8 @@ class ClientSession:
         self._send(Seal(feed.spec.id, size))
 
     def cancel(self, job: JobId) -> None:
-        self._send_surely(CancelTasks(job))
+        if job in self._feeds:  # else `create_job` is under way, and who calls it looks
+            self._send_surely(CancelTasks(job))
 
     def cancel_tasks(self, job: JobId, ranges: RangeSet) -> None:
         flat = ranges.flat()
@@ -280,7 +281,8 @@ class ClientSession:
             feed.released = True
         for number in [number for number, reader in self._readers.items() if reader.job == job]:
             del self._readers[number]
-        self._send_surely(ReleaseJob(job, delete))
+        if feed is not None or delete:
+            self._send_surely(ReleaseJob(job, delete))
 
     # --- results --------------------------------------------------------------------------------
 

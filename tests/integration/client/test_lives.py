@@ -10,11 +10,12 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from fallow import BadRequest, Closed, Grid, JobExists, JobNotFound, StateInUse, Unavailable
+from fallow import BadRequest, Closed, Grid, JobCancelled, JobExists, JobNotFound, StateInUse, Unavailable
 from fallow.model.levels import LEVELS
 from fallow.node.probing import Prober
 
@@ -128,6 +129,34 @@ def test_a_job_that_goes_on_from_one_whose_function_takes_longer_to_send_finds_i
         pickled = grid._core.pickle_stages([("map", str)])[0]
         large = functools.partial(operator.getitem, bytes(3_000_000))
         assert grid.map(large, [0, 1]).map(str, name="child").result(60) == ["0", "0"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "drop"])
+def test_a_job_that_ends_while_its_function_is_being_sent_does_not_run(monkeypatch, tmp_path, end):
+    with Grid(slots=1) as grid:
+        blobs, sending, may_go_on = grid._core.session.blobs, threading.Event(), threading.Event()
+        keep = blobs.keep
+
+        async def later(digest, content, *, hold=True):
+            sending.set()
+            await asyncio.to_thread(may_go_on.wait, 60)
+            await keep(digest, content, hold=hold)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(blobs, "keep", later)
+            job = grid.map(Path.touch, [tmp_path / "ran"])
+            assert sending.wait(60)
+            if end == "cancel":
+                job.cancel()
+            else:
+                del job
+                gc.collect()
+            may_go_on.set()
+            if end == "cancel":
+                with pytest.raises(JobCancelled):
+                    job.result(60)
+        assert grid.map(square, [3]).result(60) == [9]  # it would have waited for the one before
+        assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("item_bytes", [10, 2_000_000])
