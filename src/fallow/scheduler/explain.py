@@ -81,6 +81,8 @@ def _why_none_matches(wants: Requirements, infos: list[NodeInfo]) -> list[str]:
         phrases.append(f"needs {wants.arch}; nodes are {_kinds(each.arch for each in infos)}")
     if wants.python is not None and all(wants.python not in each.pythons for each in infos):
         phrases.append(f"needs Python {wants.python}; nodes have {_kinds(v for each in infos for v in each.pythons)}")
+    if wants.builds and not any(each.builds for each in infos):
+        phrases.append('needs an environment, and no node has uv to build it: pip install "fallow[envs]" there')
     tags = {tag for each in infos for tag in each.tags}
     phrases += [f"needs the tag {tag}; nodes have {_kinds(tags)}" for tag in wants.tags if tag not in tags]
     if all(each.slots == 0 for each in infos):

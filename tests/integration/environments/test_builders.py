@@ -1,17 +1,22 @@
 """What every builder does. A builder of your own passes these too: add it to `BUILDERS`."""
 
 import asyncio
+import contextlib
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from fallow.model.environment import EnvironmentLock, LockedPackage
+from fallow import Environment
+from fallow.client.locking import Locker
+from fallow.model.environment import EnvironmentLock, LockedPackage, decode_lock
 from fallow.model.errors import EnvironmentFailed
 from fallow.node.builder import find_builders
 from fallow.node.builders.uv import UvBuilder
+from fallow.packages.uv import find_uv, uv_environment
 
 ROOT = Path(__file__).parents[3]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -150,3 +155,74 @@ async def test_wheels_that_travel_are_installed(tmp_path, index, folder, locks, 
     python = await UvBuilder().build(lock, blobs, folder)
     assert run(python, "import plum; print(plum.COLOUR)") == "blue"
     assert not index.requests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "member",
+    [
+        "../evil.py",
+        "../../../../../evil.py",
+        "/{outside}/evil.py",
+        "plum-0.1.data/scripts/../../../evil.py",
+        "plum-0.1.data/data/../../evil.py",
+        "plum-0.1.data/purelib/../../../../../evil.py",
+        "link -> {outside}",
+    ],
+)
+async def test_wheels_that_unpack_outside_do_not(tmp_path, index, folder, locks, make_wheel, member):
+    """Nodes install wheels of strangers, and not inside of a sandbox."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    member, _, target = member.format(outside=outside).partition(" -> ")
+    path = make_wheel(tmp_path / "own", "plum", "0.1", {"plum.py": "COLOUR = 'blue'\n"})
+    with zipfile.ZipFile(path) as archive:
+        members = {each.filename: archive.read(each) for each in archive.infolist()}
+    names = [member, f"{member}/evil.py"] if target else [member]
+    members["plum-0.1.dist-info/RECORD"] = b"".join(f"{each},,\n".encode() for each in [*members, *names])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+        for name in names:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o120777 << 16 if name == member and target else 0o644 << 16
+            archive.writestr(info, target if name == member and target else "evil = True\n")
+    wheel, blobs = locks.wheel(path)
+    with contextlib.suppress(EnvironmentFailed):  # some of them uv makes harmless
+        await UvBuilder().build(EnvironmentLock(python=PYTHON, wheels=(wheel,)), blobs, folder)
+    home = folder / "python"
+    assert not [each for each in tmp_path.rglob("evil.py") if home not in each.parents and "packages" not in each.parts]
+    assert not list(outside.iterdir())
+    assert not [each for each in Path(tmp_path.anchor).glob("evil.py")]
+
+
+@pytest.mark.slow
+async def test_one_lock_does_for_all_platforms(tmp_path, index, folder):
+    """What is needed elsewhere is in the lock, and left out here; uv says what it would install there."""
+    for name in ("pear", "plum", "quince"):
+        index.add(name, "2.0")
+    systems = {"pear": "win32", "plum": "darwin", "quince": "linux"}
+    index.add("apple", "1.5", requires=[f"{name}; sys_platform == '{system}'" for name, system in systems.items()])
+    locked = await Locker().lock(Environment(["apple"]))
+    lock = decode_lock(locked.data)
+    assert [each.name for each in lock.packages] == ["apple", "pear", "plum", "quince"]
+    python = await UvBuilder().build(lock, {}, folder)
+    found = run(python, "import importlib.util as u; print([bool(u.find_spec(n)) for n in ('pear', 'plum', 'quince')])")
+    assert found == str([systems[name] == sys.platform for name in systems])
+    for name, platform in (("pear", "windows"), ("plum", "macos"), ("quince", "linux")):
+        command = [find_uv(), "pip", "install", "--dry-run", "--target", "elsewhere", "--python-platform", platform]
+        command += ["--require-hashes", "--no-deps", "--requirements", folder / "requirements.txt"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=uv_environment())
+        assert re.findall(r"\+ (\w+)==", done.stderr) == ["apple", name]
+
+
+@pytest.mark.slow
+async def test_needs_of_other_pythons_are_in_nobodys_way(index):
+    """A version for this Python alone would not do for newer ones."""
+    minor = sys.version_info.minor
+    for version in ("1.0", "2.0"):
+        index.add("pear", version)
+    needs = [f"pear<2; python_version <= '3.{minor}'", f"pear>=2; python_version > '3.{minor}'"]
+    index.add("apple", "1.5", requires=needs)
+    lock = decode_lock((await Locker().lock(Environment(["apple", "pear==1.0"]))).data)
+    assert [(each.name, each.version) for each in lock.packages] == [("apple", "1.5"), ("pear", "1.0")]

@@ -29,6 +29,15 @@ def test_each_requirement_that_nobody_meets(bench):
     ]
 
 
+def test_nobody_builds_environments(bench):
+    bench.node("a").node("b")
+    bench.job("j", 1, requires={"builds": True})
+    assert bench.explain() == ['needs an environment, and no node has uv to build it: pip install "fallow[envs]" there']
+    bench.node("c", builds=True, cores=1)
+    bench.job("k", 1, requires={"builds": True, "cores": 2})
+    assert bench.explain("k")[0] == "needs 2 cores; the largest of 3 nodes has 1"
+
+
 def test_met_one_by_one_but_not_together(bench):
     for number in range(5):
         bench.node(f"n{number}", tags=("lab",) if number else (), memory_bytes=10**9 if number else 10**10)
