@@ -4,6 +4,7 @@ The modules beside this one decide; they change jobs, leases and nodes through w
 hand are collected in `effects`, in the order in which the shell is to carry them out.
 """
 
+from bisect import insort
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import chain, islice
@@ -27,7 +28,7 @@ EMPTY_CLASSES = 64
 """Classes without jobs that are kept, so that a job with requirements seen lately starts without a look at every node."""
 
 STALE_LEASES = 64
-"""A job's heap of backlogs is swept when it holds this many more than twice as many entries as there are leases."""
+"""A job's heap of backlogs, and its leases by start, are swept when they hold this many more than twice as many as it has."""
 
 
 class Books:
@@ -302,6 +303,9 @@ class Books:
         job, node = lease.job, lease.node
         lease.is_recorded = is_recorded
         self.leases[lease.id] = job.leases[lease.id] = lease
+        insort(job.by_start, (lease.unfinished.first, lease.id))
+        if len(job.by_start) > 2 * len(job.leases) + STALE_LEASES:
+            job.by_start = [entry for entry in job.by_start if entry[1] in job.leases]
         if not node.leases:
             node.busy_mono = self.now
         node.leases[lease.id] = lease

@@ -1,6 +1,8 @@
 """What the scheduler holds of one job: sets of ranges, never anything per task (but for tasks in trouble)."""
 
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -78,8 +80,8 @@ class JobState:
     """One job in the scheduler. [0, accepted) is parted into fresh, front, careful, leased and settled."""
 
     __slots__ = (
-        "able", "accepted", "arrivals", "available", "backlog", "careful", "children", "copy_scan_step", "drains", "failed_set",
-        "first_failures", "fresh", "front", "lacking", "leases", "life", "next_copy_scan", "next_rescue", "order", "paces", "parent", "priority",
+        "able", "accepted", "arrivals", "available", "backlog", "by_start", "careful", "children", "copy_scan_step", "drains",
+        "failed_set", "first_failures", "fresh", "front", "lacking", "leases", "life", "next_copy_scan", "next_rescue", "order", "paces", "parent", "priority",
         "queued_key", "rows", "settled", "spec", "times", "touched", "troubles", "was_leased", "work_class",
     )  # fmt: skip
 
@@ -109,6 +111,8 @@ class JobState:
         """In the order in which they were granted."""
         self.backlog: list[tuple[float, LeaseId, LeaseState]] = []
         """Heap of leases with unstarted tasks by -(expected end); entries may be stale."""
+        self.by_start: list[tuple[int, LeaseId]] = []
+        """Leases by the first task that they had, ascending; entries may be stale."""
         self.times = TaskTimes()
         self.paces: dict[NodeId, Pace] = {}
         self.troubles: dict[int, Trouble] = {}
@@ -171,6 +175,13 @@ class JobState:
         while len(arrivals) > 1 and arrivals[0][0] <= first:
             arrivals.popleft()
         return (-self.priority, 1, arrivals[0][1] if arrivals else self.order)
+
+    def holders(self, stop: int) -> "Iterator[LeaseState]":
+        """Yield the leases that may have tasks below `stop`, nearest first: who has some is found without a look at all."""
+        for at in range(bisect_left(self.by_start, (stop,)) - 1, -1, -1):
+            lease = self.leases.get(self.by_start[at][1])
+            if lease is not None:
+                yield lease
 
     def head(self) -> RangeSet:
         """Return the pending set that leases are cut from next."""

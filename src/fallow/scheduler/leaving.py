@@ -104,13 +104,16 @@ def heard(books: Books, node: NodeState, running: Sequence[RunningTask], listed:
             held.job.times.note_running(task.index, task.running_s * books.speed(held.job, node))
     if not isinstance(node.presence, Ready):
         return
-    names = set(listed)
+    names, settings = set(listed), books.settings
+    newest = max(names, default=0)
     for lease in list(node.leases.values()):
         if lease.id in names:
             lease.missed_mono = None
         elif lease.missed_mono is None:  # the heartbeat may have been sent before the lease came, and waited here since
             lease.missed_mono = books.now
-        elif books.now - lease.missed_mono > books.settings.reclaim_after_s:
+        elif books.now - lease.missed_mono > (
+            settings.reclaim_after_s if newest > lease.id else settings.heartbeat_s * settings.missed_beats
+        ):
             reclaim(books, lease)
 
 

@@ -31,7 +31,10 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
     hold_s: float = 10.0
     """After a restart, how long recorded leases wait for their nodes."""
     reclaim_after_s: float = 3.0
-    """A lease that a heartbeat did not list, nor any other that came for this long, was never received."""
+    """A lease that a heartbeat did not list, nor any other that came for this long, was never received, if later ones were.
+
+    The newest lease of a node is given as long as the node itself: a busy hub reads heartbeats that were sent before it.
+    """
     suspect_after_s: float = 1.0
     """Without a heartbeat to tell, tasks of a lease held longer than this are taken to have been running."""
     losses_before_alone: int = 3

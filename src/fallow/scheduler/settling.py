@@ -144,8 +144,9 @@ def settle(books: Books, job: JobState, winner: LeaseState | None, ranges: Seque
             job.work_class.requeue(job)
     if left:
         wanted = RangeSet(ranges)
-        # what was taken from a node that was late has been granted again lately: the newest lease is the likeliest
-        for lease in [each for each in reversed(job.leases.values()) if each is not winner and each.original is None]:
+        for lease in job.holders(wanted.end):
+            if lease is winner or lease.original is not None:
+                continue
             parts = wanted.within(lease.unfinished.first, lease.unfinished.end) if lease.unfinished else []
             found = _take_from(books, lease, parts)
             if found:

@@ -97,11 +97,24 @@ def test_nothing_of_a_lost_node_stays_in_memory(bench):
 
 def test_a_lease_that_the_node_never_received_is_reclaimed(bench):
     bench.node().job("j", 1)
-    bench.now += 1
-    assert bench.beat("a", leases=[]).grants == [], "it may be on its way"
+    for _ in range(4):
+        bench.now += 4
+        assert bench.beat("a", leases=[]).grants == [], "it may be on its way"
     bench.now += 4
     bench.beat("a", leases=[])
     assert bench.granted == [("a", 0, 1)]
+    assert bench.scheduler._books.jobs["j"].troubles == {}, "nobody is to blame"
+
+
+def test_a_lease_is_reclaimed_sooner_if_later_ones_came(bench):
+    bench.node(slots=2).job("i", 1).job("j", 1)
+    lost, came = bench.held_by("a")
+    bench.now += 1
+    assert bench.beat("a", leases=[came.id]).grants == []
+    bench.now += 4
+    bench.beat("a", leases=[came.id])
+    assert bench.granted == [("a", 0, 1)]
+    assert lost.id not in bench.scheduler._books.leases
     assert bench.scheduler._books.jobs["j"].troubles == {}, "nobody is to blame"
 
 
