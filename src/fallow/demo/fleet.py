@@ -6,9 +6,9 @@ Owns the processes, their tokens and their folder. What runs is what anybody wou
 import http.client
 import json
 import os
+import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,12 +21,12 @@ from typing import Any, Self
 
 from fallow.model.errors import FallowError, Unavailable
 
-START_LIMIT_S = 30.0
+START_LIMIT_S = 60.0
 """How long a hub or a node may take to be ready: far more than it needs, even on a busy machine."""
 STOP_LIMIT_S = 10.0
 """How long they may take to stop by themselves before they are killed."""
 POLL_S = 0.05
-ANSWER_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 30.0
 LOOPBACK = "127.0.0.1"
 
 
@@ -112,14 +112,15 @@ class Fleet:
         self._folder.cleanup()
 
     def _start_hub(self) -> None:
-        with socket.socket() as probe:  # a hub that found its port taken in between would say so and end
-            probe.bind((LOOPBACK, 0))
-            self._port = probe.getsockname()[1]
         tokens = {"FALLOW_ADMIN_TOKEN": self.token, "FALLOW_JOIN_TOKEN": self._join_token}
-        self._start("hub", ["hub", "--port", str(self._port), "--state", str(self._path("hub"))], tokens)
+        self._start("hub", ["hub", "--port", "0", "--state", str(self._path("hub"))], tokens)
         self._wait_until(self._is_healthy, "the hub to answer", ["hub"])
 
     def _is_healthy(self) -> bool:
+        told = re.search(rf"http://{re.escape(LOOPBACK)}:(\d+)", self._path("hub.log").read_text(errors="replace"))
+        if told is None:
+            return False
+        self._port = int(told[1])
         try:
             self._get("/healthz")
         except Unavailable:
