@@ -98,7 +98,10 @@ class Page:
                     yield low, [partial(items.__getitem__, i) for i in range(a, b)]
                 else:
                     yield low, items if b - a == len(items) else items[a:b]
+                del items
             at += end - first
+        if stop == self.stop and self._path is not None:
+            self._items = None  # all of it has run: a large file needn't stay mapped
 
     def _decoded(self, start: int, stop: int) -> Sequence[Any]:
         if self._items is None or start < self._used_to:  # run again: the task may have changed its input

@@ -177,6 +177,7 @@ class Slot:
                         with lock:
                             batch.ran(turn.leave())
                         break
+            left, items = None, ()  # files of inputs are mapped no longer when their results are known
             with lock:
                 self._running = None
                 self._finish(key, job, pipeline, batch, turn.end())

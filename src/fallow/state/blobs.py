@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,12 @@ class LocalBlobs:
             with contextlib.suppress(FileNotFoundError):
                 path.chmod(stat.S_IWRITE)  # Windows removes no read-only files
         path.unlink(missing_ok=True)
+
+    def set_aside(self, digest: Digest) -> None:
+        """Drop the system's copy of a file in memory, where that can be asked for: it is on the disk, and rarely read again."""
+        if sys.platform == "linux":
+            with contextlib.suppress(FileNotFoundError), self._place(digest).open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sweep_partials(self, older_than_s: float) -> None:
         oldest = time.time() - older_than_s

@@ -1,7 +1,7 @@
 """The page cache: covering look-ups, eviction, pinned pages."""
 
 from fallow.hub.core.page_cache import PageCache
-from fallow.model.ids import JobId
+from fallow.model.ids import Digest, JobId
 from fallow.model.page import InputPage
 from fallow.model.ranges import RangeSet
 
@@ -59,3 +59,13 @@ def test_settled_pages_are_dropped_from_the_front():
     cache.drop_settled(JOB, RangeSet([(0, 25)]))
     assert cache.covering(JOB, 10, 20) is None
     assert cache.covering(JOB, 20, 30) is not None
+
+
+def test_blobs_of_dropped_pages_are_named():
+    cache = PageCache(1 << 20)
+    for number, start in enumerate((0, 10, 20)):
+        cache.put(InputPage(JOB, start, start + 10, None, Digest(str(number))), pinned=start == 20)
+    assert cache.drop_settled(JOB, RangeSet([(10, 30)])) == []
+    assert cache.drop_settled(JOB, RangeSet([(0, 30)])) == ["0", "1"]
+    assert cache.forget(JOB) == ["2"]
+    assert cache.forget(JOB) == cache.drop_settled(JOB, RangeSet([(0, 30)])) == []

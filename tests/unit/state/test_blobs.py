@@ -423,3 +423,17 @@ def test_blobs_in_memory_give_way_to_a_folder_with_room(tmp_path, monkeypatch):
         quick.delete(digest)
         assert quick.path(digest) is None
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_blob_that_is_set_aside_is_still_there(tmp_path):
+    blobs = LocalBlobs(tmp_path)
+    digest = blobs.keep_bytes(b"x" * 3_000_000)
+    blobs.set_aside(digest)
+    assert blobs.read(digest) == b"x" * 3_000_000
+    blobs.set_aside(digest_of(b"unknown"))
+
+
+def test_a_store_that_trusts_its_process_takes_files_as_they_are_called(tmp_path):
+    blobs = LocalBlobs(tmp_path, trusting=True)
+    blobs.adopt(put_incoming(blobs), digest_of(b"other"))
+    assert blobs.read(digest_of(b"other")) == b"data"

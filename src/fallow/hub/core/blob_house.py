@@ -143,6 +143,12 @@ class BlobHouse:
             self._uploads[digest] = rest
             desk.upload(digest, size)
 
+    def set_aside(self, digests: Iterable[Digest]) -> None:
+        """Let the memory in which the system holds these files go to the next ones: no task will read them again."""
+        if isinstance(self.blobs, LocalBlobs) and self._state.is_durable:
+            for digest in digests:
+                asyncio.get_running_loop().run_in_executor(None, self.blobs.set_aside, digest)
+
     def sweep(self, candidates: Iterable[Digest]) -> None:
         """Once all changes so far are durable, delete those of the blobs that no row refers to."""
         digests = list(candidates)

@@ -444,7 +444,7 @@ class Hub:
                         self.book.page_blobs.setdefault(change.job, set()).update(each.page.blobs)
                     self.checkpoints.settled(change.job, each.counts)
                 if self.scheduler.has_job(change.job):
-                    self.desk.pages.drop_settled(change.job, self.scheduler.settled(change.job))
+                    self.house.set_aside(self.desk.pages.drop_settled(change.job, self.scheduler.settled(change.job)))
 
     def _job_ended(self, change: EndJob) -> None:
         job = change.job
@@ -460,7 +460,7 @@ class Hub:
             first_failures=saved.first_failures,
         )  # fmt: skip
         self.book.remember_ended(ended_view(ended))
-        self.desk.pages.forget(job)
+        self.house.set_aside(self.desk.pages.forget(job))
         self.desk.end_reader(spec)
 
     def _grant(self, node: NodeId, lease: Lease) -> None:

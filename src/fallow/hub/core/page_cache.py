@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import OrderedDict
 
-from fallow.model.ids import JobId
+from fallow.model.ids import Digest, JobId
 from fallow.model.page import InputPage
 from fallow.model.ranges import RangeSet
 
@@ -63,27 +63,40 @@ class PageCache:
             at += 1
         return pages
 
-    def forget(self, job: JobId) -> None:
-        """Drop the job's pages, pinned ones too."""
+    def forget(self, job: JobId) -> list[Digest]:
+        """Drop the job's pages, pinned ones too; return the blobs that they are in."""
+        blobs = []
         for start in self._starts.pop(job, ()):
             key = (job, start)
-            self._bytes -= _size(self._pages.pop(key))
+            page = self._pages.pop(key)
+            self._bytes -= _size(page)
             self._pinned.discard(key)
+            if page.blob is not None:
+                blobs.append(page.blob)
+        return blobs
 
-    def drop_settled(self, job: JobId, settled: RangeSet) -> None:
-        """Drop the job's first pages, as far as all of their tasks have results: they are not granted again."""
+    def drop_settled(self, job: JobId, settled: RangeSet) -> list[Digest]:
+        """Drop the job's first pages, as far as all of their tasks have results: they are not granted again.
+
+        Returns the blobs that they are in.
+        """
         starts = self._starts.get(job)
+        blobs: list[Digest] = []
         if not starts:
-            return
+            return blobs
         count = 0
         for start in starts:
             key = (job, start)
             page = self._pages[key]
             if key in self._pinned or not settled.covers(page.start, page.stop):
                 break
-            self._bytes -= _size(self._pages.pop(key))
+            del self._pages[key]
+            self._bytes -= _size(page)
+            if page.blob is not None:
+                blobs.append(page.blob)
             count += 1
         del starts[:count]
+        return blobs
 
     def _shrink(self) -> None:
         victims = []
