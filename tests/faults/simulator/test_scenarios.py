@@ -13,12 +13,13 @@ from fallow.simulator.fleet import Fleet
 from fallow.simulator.scenarios import random_plan
 
 FIRST, LAST = map(int, os.environ.get("FALLOW_SCENARIOS", "0:40").split(":"))
+GROUP = 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", range(FIRST, LAST, 5))
+@pytest.mark.parametrize("group", range(FIRST, LAST, GROUP))
 def test_random_faults(group):
-    for seed in range(group, min(group + 5, LAST)):
+    for seed in range(group, min(group + GROUP, LAST)):
         try:
             report = Fleet(random_plan(seed)).run()
         except AssertionError as error:

@@ -113,6 +113,7 @@ def fleet():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", [page for page in PAGES if programs(page)], ids=page_name)
 def test_every_program_runs(page, tmp_path, request):
     """Each is a program of its own; those of a page run in order, because some come back to what others made."""
