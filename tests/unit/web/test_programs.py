@@ -101,3 +101,30 @@ def test_how_it_is_contained_is_part_of_the_request(web):
     for wrong in ({"sandbox": "steel"}, {"limits": {"colour": 1}}, {"container": "a b"}):
         refused = web.post("/api/v1/jobs", json={"program": {"command": "calc"}, "items": [{}], **wrong})
         assert refused.status_code == 400, refused.text
+
+
+def test_an_image_may_be_an_uploaded_blob(web):
+    digest = web.post("/api/v1/blobs", content=b"a tar file").json()["digest"]
+    program = {"command": "calc", "environ": {"SEED": 7, "FAST": True}}
+    request = {"program": program, "items": [{}], "container": digest, "speculate": False}
+    job = web.post("/api/v1/jobs", json=request).json()
+    spec = web.hub.book.specs[job["id"]]
+    assert (spec.containment.image, spec.containment.image_archive, spec.speculate) == (None, digest, False)
+    assert job["requires"] == {"sandbox": "container"}
+    refused = web.post("/api/v1/jobs", json=request | {"container": "0" * 64})
+    assert refused.status_code == 404
+    assert "lacks blob" in refused.json()["error"]["message"]
+
+
+def test_of_several_executables_each_is_a_blob_for_its_platform(web):
+    tools = {name: {"path": "calc", "text": f"tool of {name}"} for name in ("linux-x86_64", "macos-arm64")}
+    answer = web.post(
+        "/api/v1/jobs", json={"program": {"command": "{executable}", "executables": tools}, "items": [{}]}
+    )
+    spec = web.hub.book.specs[answer.json()["id"]]
+    assert set(spec.executables) == set(tools)
+    assert len(spec.blobs) == 3
+    assert [spec.executables["linux-x86_64"]] == [
+        each for each in spec.blobs_on("linux-x86_64") if each != spec.function
+    ]
+    assert spec.blobs_on("plan9-mips") == (spec.function,)

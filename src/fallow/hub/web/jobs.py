@@ -12,7 +12,7 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
 from fallow.hub.web.given import GivenHub, GivenToken
-from fallow.hub.web.json_jobs import check_function, make_pages, make_spec, read_request
+from fallow.hub.web.json_jobs import check_function, keep_environment, make_pages, make_spec, read_request
 from fallow.hub.web.json_programs import check_items, encode, make_program, whole
 from fallow.hub.web.outputs import TaskOutputs, read_output, task_outputs
 from fallow.hub.web.results import (
@@ -73,7 +73,9 @@ async def create_job(request: AnyRequest, hub: GivenHub, token: GivenToken) -> J
         check_function(data.function or "")
         code = (data.function or "").encode()
     function, _ = await hub.front.keep_blob(whole(code), token)
-    spec = make_spec(data, function, token, program)
+    make_spec(data, function, token, program)  # what is wrong is told before packages are looked for
+    environment = await keep_environment(hub, data.env, token)
+    spec = make_spec(data, function, token, program, environment)
     pages = await make_pages(hub, spec.id, data.items, token)
     return view_job(await hub.front.create_job(spec, pages, token, if_exists=data.if_exists))
 

@@ -4,17 +4,20 @@ The items stay the text that the caller sent (no number is rounded, no key order
 the items' own bytes, joined to one JSON array.
 """
 
+import asyncio
 import os
 import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from fallow.hub.core.hub import Hub
 from fallow.hub.web.json_programs import ProgramRequest, whole
 from fallow.model.containment import check_containment, minimum_level, parse_containment
+from fallow.model.environment import encode_lock
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest, JobId, uuid7
 from fallow.model.job import MAX_PRIORITY, JobSpec, Pages
@@ -23,15 +26,29 @@ from fallow.model.page import INLINE_BYTES, InputPage
 from fallow.model.program import Program
 from fallow.model.requirements import Requirements, parse_requirements
 from fallow.model.token import Token
+from fallow.packages.resolving import resolve
 
 PAGE_BYTES = 256 * 1024
 """Pages are cut at this size ..."""
 PAGE_ITEMS = 4096
 """... or at this many items, as the Python client cuts them."""
 NAME_LENGTH = 200
+RESOLVED_AT_ONCE = 2
+"""Environments of a hub that are being resolved; others wait."""
 
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_turns: "WeakKeyDictionary[Hub, asyncio.Semaphore]" = WeakKeyDictionary()
 _ID = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class EnvironmentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Python environment for the tasks, from packages of an index. The hub locks it, nodes build it."""
+
+    packages: list[str] = []
+    """Such as "numpy==2.3"."""
+    python: str | None = None
+    """Minor version, such as "3.12"; else the hub's."""
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,13 +83,23 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     limits: dict[str, Any] | None = None
     """Of each task: memory, cpus, processes, disk."""
     container: str | None = None
-    """Name of the container image that tasks run in."""
+    """The container image that tasks run in: its name, or the digest of a blob with its tar file."""
+    env: EnvironmentRequest | None = None
+    """Packages that tasks find. Not beside `container`, which has its own."""
+    speculate: bool = True
+    """Whether a slow task may be run a second time elsewhere."""
     if_exists: Literal["error", "attach", "replace"] = "error"
     """What to do if a job of this name exists."""
 
 
-def make_spec(request: JobRequest, function: Digest, token: Token, program: Program | None = None) -> JobSpec:
-    """Check the request and write it as a spec; raises BadRequest that names the faulty field."""
+def make_spec(
+    request: JobRequest,
+    function: Digest,
+    token: Token,
+    program: Program | None = None,
+    environment: Digest | None = None,
+) -> JobSpec:
+    """Check the request and write it as a spec; raises BadRequest that names the faulty field. environment: its lock."""
     if request.name is not None and not 0 < len(request.name) <= NAME_LENGTH:
         raise BadRequest(f"name: must have 1 to {NAME_LENGTH} characters")
     if request.id is not None and not _ID.fullmatch(request.id):
@@ -85,8 +112,13 @@ def make_spec(request: JobRequest, function: Digest, token: Token, program: Prog
     if request.timeout is not None and not 0 < request.timeout < 1e9:
         raise BadRequest("timeout: must be a positive number of seconds")
     contained = {"sandbox": request.sandbox, "network": request.network, "limits": request.limits}
-    containment = parse_containment(contained, request.container)
+    is_archive = request.container is not None and _DIGEST.fullmatch(request.container) is not None
+    containment = parse_containment(contained, None if is_archive else request.container)
+    if is_archive:
+        containment = msgspec.structs.replace(containment, image_archive=Digest(request.container or ""))
     check_containment(containment)
+    if request.env is not None and request.container is not None:
+        raise BadRequest("env: a container image has its own packages; leave out one of the two")
     level = minimum_level(contained, containment, has_image=request.container is not None)
     now = time.time()
     return JobSpec(
@@ -101,7 +133,9 @@ def make_spec(request: JobRequest, function: Digest, token: Token, program: Prog
         owner=token.id,
         codec="json",
         requirements=_requirements(request, program, level),
+        environment=environment,
         containment=containment,
+        speculate=request.speculate,
         priority=request.priority,
         retries=request.retries,
         max_retries=request.max_retries,
@@ -113,7 +147,8 @@ def make_spec(request: JobRequest, function: Digest, token: Token, program: Prog
 
 def _requirements(request: JobRequest, program: Program | None, level: Level | None) -> Requirements:
     platforms = () if program is None else tuple(sorted(program.executables))
-    return msgspec.structs.replace(parse_requirements(request.requires), sandbox=level, platforms=platforms)
+    needs = parse_requirements(request.requires)
+    return msgspec.structs.replace(needs, sandbox=level, platforms=platforms, builds=request.env is not None)
 
 
 _requests = msgspec.json.Decoder(JobRequest)
@@ -128,6 +163,16 @@ def read_request(body: bytes) -> JobRequest:
         return _requests.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is no job: {error}") from error
+
+
+async def keep_environment(hub: Hub, request: EnvironmentRequest | None, token: Token) -> Digest | None:
+    """Lock an environment and keep the lock; raises BadRequest that says why it can't be had."""
+    if request is None:
+        return None
+    async with _turns.setdefault(hub, asyncio.Semaphore(RESOLVED_AT_ONCE)):
+        lock = await resolve(request.packages, request.python)
+    digest, _ = await hub.front.keep_blob(whole(encode_lock(lock)), token)
+    return digest
 
 
 def check_function(text: str) -> None:

@@ -46,7 +46,7 @@ class ProgramRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """By platform, such as "linux-x86_64"."""
     outputs: list[str] = []
     """Files, folders and patterns that each task must leave in its working folder."""
-    environ: dict[str, str] = {}
+    environ: dict[str, str | int | float | bool] = {}
     """Environment variables."""
     stdin: str | None = None
     stdin_file: str | None = None
@@ -66,7 +66,7 @@ async def make_program(hub: Hub, request: ProgramRequest, token: Token) -> Progr
         inputs=tuple([await _file(hub, each, token) for each in request.inputs]),
         executables={name: await _file(hub, each, token, most) for name, each in request.executables.items()},
         outputs=tuple(dict.fromkeys(request.outputs)),
-        environ=request.environ,
+        environ={name: _text(value) for name, value in request.environ.items()},
         stdin=request.stdin,
         stdin_file=request.stdin_file,
         success_codes=request.success_codes,
@@ -103,6 +103,10 @@ def encode(program: Program) -> bytes:
     if len(data) > MAX_PROGRAM_BYTES:
         raise BadRequest(f"program: with its small files it is over the limit of {MAX_PROGRAM_BYTES} bytes")
     return data
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 async def whole(data: bytes) -> AsyncIterator[bytes]:
