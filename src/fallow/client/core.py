@@ -152,7 +152,7 @@ class GridCore:
             for digest, data in (*locked.wheels.items(), (locked.digest, locked.data)):
                 await self.session.blobs.keep(digest, data)
             spec = msgspec.structs.replace(spec, environment=locked.digest, refs=(*spec.refs, *locked.wheels))
-            archives = {name: archives[name] for name in archives.keys() - locked.modules}
+            archives = {name: found for name, found in archives.items() if locked.lacks(name, found[1])}
         if options.image_file is not None:
             digest = await asyncio.to_thread(_digest_of, options.image_file)
             await self.session.blobs.keep(digest, options.image_file)

@@ -40,6 +40,7 @@ _EPOCH = "315532800"
 _SKIPPED = {"__pycache__", "build", "dist", "node_modules"}
 _LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*(.*))?")
 _FROM_FILE = re.compile(r"[A-Za-z0-9._-]+\s*@\s*(file:\S+)")
+_INSTALLED = re.compile(r"^[^/]+\.data/(?:purelib|platlib)/")
 _EXTRAS = re.compile(r"(.*?)(\[[\w.,\s-]*\])?")
 
 
@@ -50,8 +51,14 @@ class Locked:
     digest: Digest
     data: bytes
     wheels: Mapping[Digest, bytes]
-    modules: frozenset[str]
-    """Top-level modules of the wheels: their sources need not travel another time."""
+    sources: frozenset[str]
+    """Paths of the wheels' modules."""
+
+    def lacks(self, name: str, archive: bytes) -> bool:
+        """Whether a local module has to travel beside the wheels. By its file: a loose module of a package's name is another one."""
+        files = {each for each in _names_in(archive) if each.endswith(".py")}
+        roots = files & {f"{name}/__init__.py", f"{name}.py"}  # none in a namespace
+        return not (roots or files) <= self.sources
 
 
 class Locker:
@@ -197,14 +204,14 @@ def _read(text: str, python: str, wheels: Mapping[str, tuple[str, bytes]]) -> Lo
             for digest, (filename, data) in blobs.items()
         ),
     )
-    modules = frozenset(name for filename, data in used for name in _modules_of(data))
-    return _locked(lock, {digest: data for digest, (_, data) in blobs.items()}, modules)
+    sources = frozenset(_INSTALLED.sub("", name) for _, data in used for name in _names_in(data))
+    return _locked(lock, {digest: data for digest, (_, data) in blobs.items()}, sources)
 
 
-def _locked(lock: EnvironmentLock, wheels: Mapping[Digest, bytes], modules: frozenset[str]) -> Locked:
+def _locked(lock: EnvironmentLock, wheels: Mapping[Digest, bytes], sources: frozenset[str]) -> Locked:
     check_lock(lock)
     data = encode_lock(lock)
-    return Locked(Digest(blake3.blake3(data).hexdigest()), data, wheels, modules)
+    return Locked(Digest(blake3.blake3(data).hexdigest()), data, wheels, sources)
 
 
 async def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
@@ -278,7 +285,6 @@ def _read_wheel(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _modules_of(wheel: bytes) -> set[str]:
-    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        tops = {name.partition("/")[0] for name in archive.namelist()}
-    return {name.partition(".")[0] for name in tops if not name.endswith((".dist-info", ".data"))}
+def _names_in(archive: bytes) -> list[str]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        return zipped.namelist()

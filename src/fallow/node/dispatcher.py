@@ -530,7 +530,10 @@ class Dispatcher:
         if slot.process.kind != job.kind or slot.owner not in {None, job.spec.owner}:
             return False
         held = slot.sources
-        return not held or all(held.get(name, digest) == digest for name, digest in job.spec.sources.items())
+        spec = job.spec
+        if spec.environment is not None and slot.runs and not spec.is_program and held.keys() != spec.sources.keys():
+            return False  # what is a loose module to one may be in a wheel to the other
+        return all(held.get(name, digest) == digest for name, digest in spec.sources.items())
 
     def _send(
         self, slot: Slot, job: NodeJob, queued: QueuedLease, start: int, stop: int, shelved: ShelvedPage | None

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fallow import Grid
+from fallow import Environment, Grid
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +71,6 @@ def test_calls_share_a_job_while_nothing_changes(grid, write):
 
 
 def test_a_changed_project_is_built_anew_for_submits_too(grid, write, monkeypatch, tmp_path):
-    from fallow import Environment
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write("project/pyproject.toml", '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
@@ -89,9 +88,49 @@ def test_a_changed_project_is_built_anew_for_submits_too(grid, write, monkeypatc
         assert options.submit(value, 0).result(60) == number
 
 
+def test_a_project_and_a_loose_module_of_its_name(grid, write, monkeypatch, tmp_path):
+    """As here: what the program imports is what runs, and the project's is not sent twice."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write("project/pyproject.toml", '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
+    write("project/backend.py", BACKEND.replace('"robin_built.py": ', '"robin_built/__init__.py": '))
+    write("project/robin_built.py", "VALUE = 'of the project'\n")
+    loose = write("robin_built.py", "VALUE = 'loose'\n")
+    env = Environment.from_project(tmp_path / "program" / "project")
+
+    def value(_):
+        import robin_built
+
+        return robin_built.VALUE
+
+    import robin_built
+
+    assert grid.map(value, [0], env=env).result(60) == ["loose"] == [robin_built.VALUE]
+    loose.unlink()
+    del sys.modules["robin_built"]
+    assert grid.map(value, [0], env=env).result(60) == ["of the project"]
+    write("robin_built.py", "VALUE = 'loose again'\n")
+    assert grid.map(value, [0], env=env).result(60) == ["loose again"]
+
+
+def test_of_a_namespace_each_part_comes_from_where_it_is(grid, write, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write("project/pyproject.toml", '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
+    write("project/backend.py", BACKEND.replace('"robin_built.py": ', '"robin_space/built.py": '))
+    write("project/robin_built.py", "VALUE = 'of the project'\n")
+    write("robin_space/loose.py", "VALUE = 'loose'\n")
+
+    def value(_):
+        from robin_space import built, loose
+
+        return built.VALUE, loose.VALUE
+
+    env = Environment.from_project(tmp_path / "program" / "project")
+    assert grid.map(value, [0], env=env).result(60) == [("of the project", "loose")]
+
+
 SCRIPT = """
 import robin_space.loaded
-from fallow import Grid
+from fallow import Environment, Grid
 
 def lazily(_):
     import robin_late
