@@ -139,7 +139,7 @@ def replace(folder, count):
 
 def test_one_file_that_is_renamed_into_place_is_sent_however_often(slot, monkeypatch):
     slot.run(0)
-    Path(slot.desk.open(), "mesh").write_text("stays")
+    put(Path(slot.desk.open(), "mesh"), "stays")
     Folder(slot, monkeypatch, replace)
     for count in (1, 2, 3):
         found = slot.saved(count)
