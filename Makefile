@@ -12,7 +12,7 @@ QUICK ?=
 PEERS ?=
 WORKLOADS ?=
 
-.PHONY: help demo test lint lint-rules lint-format lint-types lint-arrows bench guard docs chaos changelog requirements clean
+.PHONY: help demo test lint lint-rules lint-format lint-types lint-arrows bench scale guard docs chaos changelog requirements clean
 .NOTPARALLEL:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test          run all tests, in 3 processes     WORKERS=2, or some in one: ARGS=\"-k name -m 'not slow'\""
 	@echo "make lint          check style, types and the arrows between folders"
 	@echo "make bench         measure, side by side with peers  QUICK=1 for two minutes, PEERS=\"dask ray\" for some"
+	@echo "make scale         measure cost, restart and submissions against size, and draw them into docs/ (under 8 minutes)"
 	@echo "make guard         check the few speeds that must not get far worse (under 40 s)"
 	@echo "make chaos         kill and cut a real grid at random     SECONDS=600 SEED=1"
 	@echo "make docs          build the documentation into site/"
@@ -50,6 +51,11 @@ lint-arrows: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--scale quick) $(if $(PEERS),--peers $(PEERS)) \
 		$(if $(WORKLOADS),--workloads $(WORKLOADS)) $(ARGS)
+
+scale: $(VENV)/.installed-dev
+	rm -f docs/scale.json
+	$(BIN)/python benchmarks/load/scale.py cost restart submissions --seconds 10 --json docs/scale.json $(ARGS)
+	$(BIN)/python benchmarks/load/scale_plot.py
 
 guard: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/guard.py $(ARGS)

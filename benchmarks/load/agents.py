@@ -1,11 +1,12 @@
-"""Fake agents: nodes that speak the real protocol over real WebSockets, but answer every lease at once.
+"""Fake agents: nodes that speak the real protocol over real WebSockets, but answer every lease at once, or after some seconds.
 
 FALLOW_TOKEN=... python benchmarks/load/agents.py URL --agents 1000
 
 One process drives thousands of them, because each is little more than a socket: the WebSocket side is written out here
 (a client's frames are masked, a server's are not), the frames inside are Fallow's own. Like a real agent each one
 says hello, presents no leases, beats and pings in time, and keeps what it finished until the hub has acknowledged it.
-It runs no Python tasks: every task's value is 7, in pages that any client can read.
+It runs no Python tasks: every task's value is 7, in pages that any client can read. With `--answer-after 0.5 2` it answers one
+lease after the other, each after a random time between these, and holds the others meanwhile.
 
 Commands on stdin, one per line, answered by one line of JSON: `counts`, `leave N` (N agents close their connection
 without a word), `join N` (new nodes that were never seen before). It ends at end of file.
@@ -16,9 +17,11 @@ import asyncio
 import base64
 import json
 import os
+import random
 import secrets
 import sys
 import time
+from collections import deque
 from functools import cache, partial
 from urllib.parse import urlsplit
 
@@ -72,11 +75,13 @@ class Counts:
 class Agent(asyncio.Protocol):
     """One node of one slot."""
 
-    __slots__ = ("_beat", "_beats_s", "_buffer", "_counts", "_each_s", "_is_busy", "_is_open", "_loop", "_number", "_path", "_ping", "_secret",
-                 "_spool", "_transport", "node", "welcomed")  # fmt: skip
+    __slots__ = ("_after_s", "_answer", "_beat", "_beats_s", "_buffer", "_counts", "_each_s", "_is_busy", "_is_open", "_loop", "_number",
+                 "_path", "_ping", "_queue", "_secret", "_spool", "_transport", "node", "welcomed")  # fmt: skip
 
-    def __init__(self, loop, path, secret, each_s, counts):
+    def __init__(self, loop, path, secret, each_s, after_s, counts):
+        """after_s: the least and the most seconds that a lease takes; None: none."""
         self._loop, self._path, self._secret, self._each_s, self._counts = loop, path, secret, each_s, counts
+        self._after_s = after_s
         self.node = NodeId(secrets.token_hex(16))
         self.welcomed = loop.create_future()
         self._buffer = b""
@@ -84,7 +89,9 @@ class Agent(asyncio.Protocol):
         self._number = 0
         self._spool = []
         """(number, time, lease, frame) of finished leases that are not acknowledged, oldest first."""
-        self._beat = self._ping = None
+        self._queue = deque()
+        """Leases that are not finished, of which the first one runs."""
+        self._beat = self._ping = self._answer = None
         self._beats_s = (30.0, 5.0)
         """Seconds between beats, idle and with leases."""
         self._is_busy = False
@@ -140,7 +147,12 @@ class Agent(asyncio.Protocol):
                 if not self._is_busy:
                     self._beat.cancel()
                     self._schedule_beat(is_busy=True)
-                out += self._finish(frame.lease)
+                if self._after_s is None:
+                    out += self._finish(frame.lease)
+                else:
+                    self._queue.append(frame.lease)
+                    if len(self._queue) == 1:
+                        self._run_first()
             elif kind is Acknowledged:
                 now, spool = time.monotonic(), self._spool
                 while spool and spool[0][0] <= frame.number:
@@ -152,9 +164,20 @@ class Agent(asyncio.Protocol):
                 self._schedule_beat(is_busy=False)
                 if not self.welcomed.done():
                     self.welcomed.set_result(None)
+        self._send_all(out)
+
+    def _send_all(self, out):
         while out:
             self._send(out[:PAGES_PER_MESSAGE])
             del out[:PAGES_PER_MESSAGE]
+
+    def _run_first(self):
+        self._answer = self._loop.call_later(random.uniform(*self._after_s), self._finish_first)
+
+    def _finish_first(self):
+        self._send_all(self._finish(self._queue.popleft()))
+        if self._queue:
+            self._run_first()
 
     def _finish(self, lease):
         """Return the frames that report all of a lease."""
@@ -175,7 +198,7 @@ class Agent(asyncio.Protocol):
         self._beat = self._loop.call_later(self._beats_s[is_busy], self._send_beat)
 
     def _send_beat(self):
-        held = tuple({lease: None for _, _, lease, _ in self._spool})
+        held = tuple(dict.fromkeys((*(lease for _, _, lease, _ in self._spool), *(lease.id for lease in self._queue))))
         self._send([encode_frame(Beat((), held))])
         self._schedule_beat(is_busy=bool(held))
 
@@ -197,7 +220,7 @@ class Agent(asyncio.Protocol):
         self._transport.write(length + mask + apply_mask(data, mask))
 
     def connection_lost(self, error):
-        for timer in (self._beat, self._ping):
+        for timer in (self._beat, self._ping, self._answer):
             if timer is not None:
                 timer.cancel()
         self._counts.lost += 1
@@ -212,9 +235,10 @@ class Agent(asyncio.Protocol):
 class Fleet:
     """The agents of one process."""
 
-    def __init__(self, url, secret, each_s):
+    def __init__(self, url, secret, each_s, after_s):
         parts = urlsplit(url)
-        self._host, self._port, self._secret, self._each_s = parts.hostname, parts.port, secret, each_s
+        self._host, self._port, self._secret = parts.hostname, parts.port, secret
+        self._each_s, self._after_s = each_s, after_s
         self.counts = Counts()
         self._agents = []
         self._made = 0
@@ -227,7 +251,7 @@ class Fleet:
     async def _connect(self, turns):
         async with turns:
             loop = asyncio.get_running_loop()
-            make = partial(Agent, loop, "/link/node", self._secret, self._each_s, self.counts)
+            make = partial(Agent, loop, "/link/node", self._secret, self._each_s, self._after_s, self.counts)
             self._made += 1
             source = f"127.0.0.{2 + self._made // PORTS_PER_SOURCE % 200}" if self._host == "127.0.0.1" else None
             _, agent = await loop.create_connection(
@@ -244,7 +268,7 @@ class Fleet:
 
 
 async def main(arguments):
-    fleet = Fleet(arguments.url, os.environ["FALLOW_TOKEN"], arguments.seconds_per_task)
+    fleet = Fleet(arguments.url, os.environ["FALLOW_TOKEN"], arguments.seconds_per_task, arguments.answer_after)
     await fleet.join(arguments.agents)
     print(json.dumps(fleet.counts.take()), flush=True)
     loop = asyncio.get_running_loop()
@@ -266,5 +290,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--seconds-per-task", type=float, default=10.0, help="as reported to the hub; 10 makes leases of one task"
     )
+    parser.add_argument("--answer-after", nargs=2, type=float, metavar=("LEAST", "MOST"), help="seconds per lease")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(main(parser.parse_args()))

@@ -3,7 +3,8 @@
 FALLOW_TOKEN=... python benchmarks/load/clients.py URL --clients 100 --seconds 10
 
 They speak Fallow's frames over its own links; there are no nodes, so the hub does nothing but accept. A submission is a job, its
-only input and its seal, sent together; it is acknowledged once both job and input are. Prints one line of JSON.
+only input and its seal, sent together; it is acknowledged once both job and input are. Prints one line once all are connected,
+and one of JSON at the end.
 """
 
 import argparse
@@ -80,11 +81,13 @@ class Client:
 async def main(arguments):
     clients, turns = [Client() for _ in range(arguments.clients)], asyncio.Semaphore(CONNECTING)
     await asyncio.gather(*(client.open(arguments.url, os.environ["FALLOW_TOKEN"], turns) for client in clients))
-    began = time.perf_counter()
+    print("connected", flush=True)
+    began, cpu_s = time.perf_counter(), time.process_time()
     found = await asyncio.gather(*(client.submit_until(began + arguments.seconds) for client in clients))
     took, waited = time.perf_counter() - began, sorted(each for some in found for each in some)
     ms = [waited[int(len(waited) * q)] * 1e3 for q in (0.5, 0.99)]
-    print(json.dumps({"count": len(waited), "per_s": len(waited) / took, "ms": ms}))
+    cpu_us = (time.process_time() - cpu_s) / len(waited) * 1e6
+    print(json.dumps({"count": len(waited), "per_s": len(waited) / took, "ms": ms, "clients_us": cpu_us}))
 
 
 if __name__ == "__main__":

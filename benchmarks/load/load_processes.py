@@ -14,7 +14,7 @@ from fallow import Grid
 
 ADMIN = "flw_admin-of-the-load-test-0123456789"
 JOIN = "flw_join-of-the-load-test-01234567890"
-AGENTS = Path(__file__).parent / "agents.py"
+AGENTS, CLIENTS = (Path(__file__).parent / name for name in ("agents.py", "clients.py"))
 START_S = 60.0
 STATUS_S = 0.02
 
@@ -96,9 +96,11 @@ class Hub:
 class Agents:
     """A process of fake agents, on core 1."""
 
-    def __init__(self, hub, count, *, seconds_per_task=10.0, core=1):
-        """seconds_per_task: as reported to the hub: 10 makes leases of one task."""
+    def __init__(self, hub, count, *, seconds_per_task=10.0, answer_after_s=None, core=1):
+        """seconds_per_task: as reported to the hub: 10 makes leases of one task. answer_after_s: least and most, None: at once."""
         how = ["--seconds-per-task", str(seconds_per_task)]
+        if answer_after_s is not None:
+            how += ["--answer-after", *map(str, answer_after_s)]
         self._process = subprocess.Popen(
             [sys.executable, AGENTS, hub.url, "--agents", str(count), *how],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "FALLOW_TOKEN": JOIN},
@@ -124,6 +126,35 @@ class Agents:
 
     def __exit__(self, *_):
         self._process.stdin.close()
+        self._process.wait(START_S)
+        self._process.stdout.close()
+
+
+class Clients:
+    """A process of submitting clients, on core 1; within, all are connected."""
+
+    def __init__(self, hub, count, seconds, *, core=1):
+        self._process = subprocess.Popen(
+            [sys.executable, CLIENTS, hub.url, "--clients", str(count), "--seconds", str(seconds)],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "FALLOW_TOKEN": ADMIN},
+        )  # fmt: skip
+        _pin(self._process, core)
+
+    def __enter__(self):
+        self._line()
+        return self
+
+    def _line(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the clients ended with code {self._process.wait()}")
+        return line
+
+    def answer(self):
+        """Wait for the end; returns what they measured."""
+        return json.loads(self._line())
+
+    def __exit__(self, *_):
         self._process.wait(START_S)
         self._process.stdout.close()
 

@@ -90,3 +90,29 @@ def test_a_peer_that_fails_is_named_and_the_rest_goes_on(tmp_path):
     assert [(each["system"], each["where"]) for each in found["errors"]] == [("joblib", "installation")]
     assert "No matching distribution" in found["errors"][0]["error"]
     assert set(found["samples"]["wait"]) == {"pool"}
+
+
+def test_scale_is_measured_added_to_a_file_and_drawn(tmp_path):
+    """One size of one scenario for real, beside figures that are made up."""
+    path = tmp_path / "scale.json"
+    made = [
+        {"what": "task", "size": 1000, "ns": 3000.0}, {"what": "task", "size": 10**8, "ns": 12.5},
+        {"what": "lease", "size": 1, "us": 321.0}, {"what": "lease", "size": 10_000, "us": 123.0},
+        {"what": "restart", "size": 10**6, "s": 0.81, "cpu_s": 0.61, "mb": 64.0},
+    ]  # fmt: skip
+    path.write_text(json.dumps([{"at": "before", "figures": made}]))
+    run("load/scale.py", "submissions", "--most", 1, "--seconds", 0.1, "--json", path)
+    _, ours = json.loads(path.read_text())
+    assert {"machine", "commit", "load", "at"} <= set(ours)
+    assert [(each["what"], each["size"]) for each in ours["figures"]] == [("submissions", 1)]
+    assert ours["figures"][0]["per_s"] > 0
+    page = (DOCS / "performance.md").read_text()
+    (tmp_path / "performance.md").write_text(page)
+    run("load/scale_plot.py", tmp_path)
+    written = (tmp_path / "performance.md").read_text()
+    assert written.startswith(page.partition("<!-- scale: begin -->")[0])
+    assert "| hub's CPU per lease of one task, us | 321 | 123 |" in written
+    assert f"- commit: {ours['commit']}" in written
+    drawn = (tmp_path / "scale.svg").read_text()
+    assert drawn.count("<circle ") == 2 + 2 + 2 + 2, "each point of each line"
+    assert ">321</text>" in drawn
