@@ -338,7 +338,7 @@ async def test_attempts_to_connect_come_at_doubled_and_jittered_intervals(hub, m
     monkeypatch.setattr(agent_module.asyncio, "wait_for", brief)
     monkeypatch.setattr(agent_module.random, "uniform", middle)
     hub.is_up = False
-    agent = Agent(hub.settings(), hub.connect)
+    agent = Agent(hub.settings(probes=False), hub.connect)  # which would wait, too
     running = asyncio.create_task(agent.run())
     try:
         await hub.until(lambda: len(waits) >= 10, lambda: waits)
