@@ -6,7 +6,7 @@ a million finished tasks of one job are one pair of integers.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 Range = tuple[int, int]
 """A half-open interval `[start, stop)` of task indices."""
@@ -37,6 +37,11 @@ class RangeSet:
         The set itself is not iterable: its length counts indices, and `list` would make room for that many items.
         """
         return iter(list(zip(self._starts, self._stops, strict=True)))
+
+    def lowest(self, limit: int) -> list[int]:
+        """Return the lowest indices, up to `limit`."""
+        ranges = zip(self._starts, self._stops, strict=True)
+        return list(islice((index for start, stop in ranges for index in range(start, stop)), limit))
 
     def __contains__(self, index: int) -> bool:
         at = bisect_right(self._starts, index) - 1

@@ -149,14 +149,10 @@ def _offer_careful(books: Books, node: NodeState) -> None:
         for job in list(islice(work_class.careful.values(), JOBS_SCANNED)):
             if best is not None and best.priority > job.priority:
                 continue
-            for index in _first_indices(job, books.settings.scan):
+            for index in job.careful.lowest(books.settings.scan):
                 if node.alone is not None or node.drains_for is not None:
                     return
                 _consider(books, node, job, index)
-
-
-def _first_indices(job: JobState, limit: int) -> list[int]:
-    return list(islice((index for start, stop in job.careful.ranges() for index in range(start, stop)), limit))
 
 
 def _consider(books: Books, node: NodeState, job: JobState, index: int) -> None:

@@ -214,7 +214,9 @@ class JobState:
             (self.careful if trouble is not None and trouble.needs_care else self.front).add(start, stop)
             return
         at = start
-        for index in sorted(i for i, t in self.troubles.items() if start <= i < stop and t.needs_care):
+        for index in self._troubled(start, stop):
+            if not self.troubles[index].needs_care:
+                continue
             self.front.add(at, index)
             self.careful.add(index, index + 1)
             at = index + 1
@@ -231,8 +233,14 @@ class JobState:
         if stop - start == 1:
             self.troubles.pop(start, None)
         else:
-            for index in [each for each in self.troubles if start <= each < stop]:
+            for index in self._troubled(start, stop):
                 del self.troubles[index]
+
+    def _troubled(self, start: int, stop: int) -> list[int]:
+        """Return which of these tasks are in trouble, ascending: by looking at them, or at all in trouble if those are fewer."""
+        if stop - start < len(self.troubles):
+            return [index for index in range(start, stop) if index in self.troubles]
+        return sorted(index for index in self.troubles if start <= index < stop)
 
     def note_failures(self, failures: list[Failure], keep: int) -> None:
         """Count failures that settle their tasks now."""
