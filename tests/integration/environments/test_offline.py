@@ -31,18 +31,18 @@ class Island:
     """A network namespace with one cable, to this computer; no other network, and no names."""
 
     def __init__(self):
-        number = os.getpid() % 60_000
+        number = os.getpid() % 32_000 * 2  # several run at a time
         self.name = f"fallow-{number}"
-        self.host = f"198.19.{number // 250}.{number % 250 + 1}"
+        self.host, self._address = (f"198.19.{number // 250}.{number % 250 + each}" for each in (1, 2))
         self._cable = f"fallow{number}"
         self.within = ("ip", "netns", "exec", self.name)
 
     def make(self):
         ip("netns", "add", self.name)
         ip("link", "add", self._cable, "type", "veth", "peer", "name", "uplink", "netns", self.name)
-        ip("addr", "add", f"{self.host}/32", "peer", "198.19.255.254", "dev", self._cable)
+        ip("addr", "add", f"{self.host}/32", "peer", self._address, "dev", self._cable)
         ip("link", "set", self._cable, "up")
-        ip("-n", self.name, "addr", "add", "198.19.255.254/32", "peer", self.host, "dev", "uplink")
+        ip("-n", self.name, "addr", "add", f"{self._address}/32", "peer", self.host, "dev", "uplink")
         ip("-n", self.name, "link", "set", "uplink", "up")
         ip("-n", self.name, "link", "set", "lo", "up")
 
