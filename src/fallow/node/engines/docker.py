@@ -97,7 +97,12 @@ class DockerEngine:
                 client.tag(loaded[0].partition(": ")[2].strip(), ARCHIVES, name.partition(":")[2])
         else:
             with _told("the archive of a root filesystem"):
-                client.import_image(str(archive), repository=ARCHIVES, tag=name.partition(":")[2])
+                lines = [json.loads(line) for line in client.import_image(str(archive)).splitlines()]
+                image = next((line["status"] for line in lines if str(line.get("status")).startswith("sha256:")), "")
+                if not image:
+                    words = " ".join(line["error"] for line in lines if "error" in line)
+                    raise EngineFailed(f"the archive of a root filesystem could not be taken: {words or lines}")
+                client.tag(image, ARCHIVES, name.partition(":")[2])
         known = self._find_here(name)
         if known is None:
             raise EngineFailed("the image archive was taken, but there is no image of it")
@@ -112,7 +117,7 @@ class DockerEngine:
         limits = order.limits
         user = (0, 0) if self._is_rootless and not self._is_podman else order.user
         tmp = f"rw,nosuid,nodev,mode=1777,size={min(TMP_BYTES, limits.disk_bytes or TMP_BYTES)}"
-        if user is not None:  # the mode may become that of the image's folder
+        if user is not None and not self._is_podman:  # the mode may become that of the image's folder
             tmp += f",uid={user[0]},gid={user[1]}"
         host = client.create_host_config(
             mounts=[
