@@ -402,7 +402,8 @@ class ClientSession:
                 self._give_up(error)
             return
         first = feed.unacknowledged[0].start if feed.unacknowledged else None
-        is_behind = frame.start is not None and first is not None and frame.start > first
+        # A seal may overtake its last page, which may be acknowledged before the refusal is read.
+        is_behind = frame.start is not None and (feed.accepted == feed.sealed if first is None else frame.start > first)
         if frame.start is not None and (isinstance(error, HubFull) or is_behind):
             if not feed.is_retrying:  # what comes behind a refused page is refused too: one retry sends it all
                 feed.is_retrying = True

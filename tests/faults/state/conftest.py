@@ -32,6 +32,19 @@ def _bytes(text):
     return bytes.fromhex(text.replace("\\x", ""))
 
 
+def _whole(lines):
+    """Put the halves of calls together that another thread's came between; a call counts when it has ended."""
+    begun = {}
+    for line in lines:
+        thread = line.split(" ", 1)[0]
+        if line.endswith("<unfinished ...>\n"):
+            begun[thread] = line.removesuffix("<unfinished ...>\n").rstrip()
+        elif " resumed>" in line:
+            yield begun.pop(thread) + line.partition(" resumed>")[2]
+        else:
+            yield line
+
+
 class Inode:
     """A file: its bytes, and those of them that are synced with the changes since."""
 
@@ -105,11 +118,10 @@ class Recording:
 
     def __init__(self, root, lines):
         self._root = root
-        self.calls = [call for line in lines if (call := self._parse(line)) is not None]
+        self.calls = [call for line in _whole(lines) if (call := self._parse(line)) is not None]
         self.syncs = [at for at, call in enumerate(self.calls) if call[0] in {"fsync", "fdatasync"}]
 
     def _parse(self, line):
-        assert "unfinished" not in line, line
         match = _CALL.match(line)
         if match is None or int(match[3]) < 0:
             return None
