@@ -24,7 +24,7 @@ MAX_BYTES = 64 * 1024
 class DirectCall:
     """One call on this way. `done` and `lost` are called on the loop's thread, once one of them."""
 
-    __slots__ = ("_on_lost", "data", "future", "index", "on_end")
+    __slots__ = ("_on_end", "_on_lost", "data", "future", "index")
 
     def __init__(
         self,
@@ -37,18 +37,22 @@ class DirectCall:
         self.data = data
         self.future = future
         self.index = future._index
-        self.on_end = on_end
+        self._on_end = on_end
         self._on_lost = on_lost
 
     def done(self, page: ResultPage, path: Path | None) -> None:
         """It has run. path: the file with the page's bytes, if they are many."""
-        data = page.data if path is None else _map(path)
-        if self.on_end(self):
+        try:
+            data = page.data if path is None else _map(path)
+        except (OSError, ValueError):  # its task has meddled with the slot's folder: the usual way knows what to say
+            self.lost()
+            return
+        if self._on_end(self):
             self.future._arrived(ResultValues(StoredPage(page, ()), data))
 
     def lost(self) -> None:
         """It has not run to its end."""
-        if self.on_end(self):
+        if self._on_end(self):
             self._on_lost(self)
 
 

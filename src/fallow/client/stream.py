@@ -154,9 +154,10 @@ class Stream:
         """Stop one task, running or not. What is cancelled at a time goes to the hub together."""
         self._futures.pop(index, None)
         with self._lock:
-            alone = self._direct_calls.get(index)
-            if alone is not None:
-                self._core.engine.post(self._stop_directly, alone)
+            if index >= direct.FIRST_INDEX:  # the hub knows no such task, also if it has just ended
+                alone = self._direct_calls.get(index)
+                if alone is not None:
+                    self._core.engine.post(self._stop_directly, alone)
                 return
             self._cancelled.append(index)
             if len(self._cancelled) > 1:
@@ -305,9 +306,9 @@ class Stream:
 
     def _seal_if_idle(self) -> None:
         left_s = self._used_mono + IDLE_S - time.monotonic()
-        if left_s <= 0 and not self._direct_calls:
+        if left_s <= 0:
             self.seal()
-        else:
+        if not self.is_sealed:  # it was used, or calls are still on their way
             self._idle = self._core.engine.loop.call_later(max(left_s, 1.0), self._seal_if_idle)
 
     def seal(self) -> None:

@@ -62,10 +62,19 @@ def test_lone_calls_go_past_the_hub(grid):
     assert all(stays_direct(each) for each in futures)
 
 
-def test_many_at_once_do_not(grid):
-    futures = [grid.submit(double, n) for n in range(1000)]
-    assert [each.result(60) for each in futures] == list(range(0, 2000, 2))
-    assert sum(stays_direct(each) for each in futures) < 100
+def test_more_calls_than_slots_do_not(grid, tmp_path):
+    go = tmp_path / "go"
+    go.touch()
+    warm(grid, tell_and_wait, tmp_path / "warm", go)
+    go.unlink()
+    busy = [grid.submit(tell_and_wait, tmp_path / name, go) for name in ("first", "second")]
+    more = [grid.submit(tell_and_wait, tmp_path / "more", go) for _ in range(100)]
+    assert not any(stays_direct(each) for each in more)
+    go.touch()
+    assert [each.result(60) for each in (*busy, *more)] == [
+        *(str(tmp_path / name) for name in ("first", "second")),
+        *[str(tmp_path / "more")] * 100,
+    ]
 
 
 def test_a_durable_grid_and_calls_that_ask_for_something_go_through_the_hub(tmp_path, grid):
@@ -230,13 +239,54 @@ def test_a_grid_that_closes_fails_the_call_that_runs(tmp_path, no_orphans):
     assert "closed" in str(future.exception(60))
 
 
+def test_a_call_that_ends_while_it_is_cancelled_leaves_nothing_behind(grid, tmp_path):
+    go = tmp_path / "go"
+    go.touch()
+    warm(grid, tell_and_wait, tmp_path / "warm", go)
+    future = grid.submit(tell_and_wait, tmp_path / "ended", go)
+    stream_of = future._stream
+    assert goes_directly(future)
+    stream_of.cancel_task(future._index)  # as `cancel` does when the result comes at that moment
+    go.unlink()
+    busy = [grid.submit(tell_and_wait, tmp_path / str(n), go) for n in range(2)]
+    for n in range(2):
+        wait_until((tmp_path / str(n)).exists)
+    waiting = grid.submit(tell_and_wait, tmp_path / "waiting", go)
+    assert waiting.cancel()
+    wait_until(lambda: not stream_of._cancelled, "the hub to be told")
+    go.touch()
+    assert [each.result(60) for each in busy] == [str(tmp_path / str(n)) for n in range(2)]
+
+
+def meddle(x):
+    if x:
+        from fallow.slot import main
+
+        def write(slot, pieces):
+            return os.path.join(slot._results_folder, "nowhere")
+
+        main.Slot._write_file = write
+        return b"x" * 3_000_000
+    return None
+
+
+def test_a_large_result_whose_file_is_gone_is_an_error_not_a_wait(grid):
+    warm(grid, meddle, 0)
+    assert grid.submit(meddle, 1).exception(60) is not None
+    for slot in [process for process in psutil.Process().children() if "slot" in process.cmdline()[2]]:
+        slot.kill()  # what was meddled with serves no other test
+
+
 def test_a_stream_in_use_is_not_sealed(grid, monkeypatch):
-    monkeypatch.setattr(stream, "IDLE_S", 0.5)
     warm(grid, pow, 2, 3)
     [opened] = [each for (_, each) in grid._streams._streams.values() if each._name == "pow"]
-    began = time.monotonic()
-    while time.monotonic() < began + 2:
-        assert grid.submit(pow, 2, 10).result(60) == 1024
-        assert not opened.is_sealed
-    wait_until(lambda: opened.is_sealed, "its end")
+
+    async def look():
+        opened._seal_if_idle()
+
+    grid._core.engine.run(look())
+    assert not opened.is_sealed
+    monkeypatch.setattr(stream, "IDLE_S", -1.0)
+    grid._core.engine.run(look())
+    assert opened.is_sealed
     assert grid.submit(pow, 2, 10).result(60) == 1024
