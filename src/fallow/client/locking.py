@@ -19,9 +19,10 @@ from pathlib import Path
 import blake3
 
 from fallow.client.environments import Environment
-from fallow.model.environment import EnvironmentLock, LockedPackage, LockedWheel, check_lock, encode_lock
+from fallow.model.environment import EnvironmentLock, LockedWheel, check_lock, encode_lock
 from fallow.model.errors import BadRequest
 from fallow.model.ids import Digest
+from fallow.packages.compiling import locked_lines, locked_package, prepare, run_uv
 from fallow.packages.reaching import HubPackages, answers
 from fallow.packages.uv import MISSING, find_uv, index_urls, uv_environment
 
@@ -38,7 +39,6 @@ MAX_WHEEL_BYTES = 1 << 30
 _EPOCH = "315532800"
 """The earliest time that a zip can hold: equal sources give equal wheels."""
 _SKIPPED = {"__pycache__", "build", "dist", "node_modules"}
-_LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*(.*))?")
 _FROM_FILE = re.compile(r"[A-Za-z0-9._-]+\s*@\s*(file:\S+)")
 _INSTALLED = re.compile(r"^[^/]+\.data/(?:purelib|platlib)/")
 _EXTRAS = re.compile(r"(.*?)(\[[\w.,\s-]*\])?")
@@ -102,30 +102,9 @@ class Locker:
                 place.write_bytes(data)
                 wheels[place.as_uri()] = (filename, data)
                 lines.append(f"{filename.partition('-')[0]}{_extras_of(each)} @ {place.as_uri()}")
-            (folder / "requirements.in").write_text("".join(f"{line}\n" for line in lines))
-            # For all platforms, but this Python alone: others may need other versions, which then fit nothing.
-            (folder / "pyproject.toml").write_text(f"[tool.uv]\nenvironments = [\"python_version == '{python}'\"]\n")
             (folder / "constraints.txt").write_text("".join(f"{line}\n" for line in environment.constraints))
-            command = [
-                uv,
-                "pip",
-                "compile",
-                "--quiet",
-                "--universal",
-                "--python",
-                sys.executable,
-                "--python-version",
-                python,
-            ]
-            command += [
-                "--generate-hashes",
-                "--no-annotate",
-                "--no-header",
-                "--no-emit-index-url",
-                "--no-emit-find-links",
-            ]
-            command += ["--strip-extras", "--only-binary", ":all:", "--constraints", "constraints.txt"]
-            command += ["requirements.in", *map(str, environment.files)]
+            command = prepare(uv, folder, python, lines)
+            command += ["--constraints", "constraints.txt", *map(str, environment.files)]
             code, text, problem = await self._uv(command, folder)
         if code:
             raise BadRequest(f"the environment can't be resolved:\n{problem.replace(name + os.sep, '')}")
@@ -181,20 +160,12 @@ def stamp_of(environment: Environment) -> tuple[object, ...]:
 def _read(text: str, python: str, wheels: Mapping[str, tuple[str, bytes]]) -> Locked:
     """Read what uv has put out."""
     packages, used = [], []
-    for line in text.replace("\\\n", " ").splitlines():
-        requirement, *hashes = line.split("--hash=")
-        requirement = requirement.strip()
-        if not requirement or requirement.startswith(("#", "-")):
-            continue
+    for requirement, sha256 in locked_lines(text):
         own = _FROM_FILE.match(requirement)
         if own is not None and own[1] in wheels:
             used.append(wheels[own[1]])
-            continue
-        match = _LOCKED.fullmatch(requirement)
-        if match is None:
-            raise BadRequest(f"{requirement!r} does not come from a package index, so that nodes could not get it")
-        sha256 = tuple(each.strip().removeprefix("sha256:") for each in hashes)
-        packages.append(LockedPackage(match[1], match[2], sha256, (match[3] or "").strip()))
+        else:
+            packages.append(locked_package(requirement, sha256))
     blobs = {Digest(blake3.blake3(data).hexdigest()): (filename, data) for filename, data in used}
     lock = EnvironmentLock(
         python=python,
@@ -215,25 +186,8 @@ def _locked(lock: EnvironmentLock, wheels: Mapping[Digest, bytes], sources: froz
 
 
 async def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
-    """Run uv; return its exit code, its output and its explanation."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=folder,
-        env=dict(environment),
-    )
-    try:
-        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-            output, problem = await process.communicate()
-    except TimeoutError as error:
-        raise BadRequest(f"{' '.join(command[1:3])} took over {RESOLVE_TIMEOUT_S:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, output.decode(), problem.decode("utf-8", "replace").strip()[-ERROR_CHARS:]
+    code, output, problem = await run_uv(command, folder, environment, RESOLVE_TIMEOUT_S)
+    return code, output, problem[-ERROR_CHARS:]
 
 
 def _is_path(requirement: str) -> bool:

@@ -4,15 +4,15 @@ Only names, versions, extras and markers are taken, and only wheels: no address,
 is built.
 """
 
-import asyncio
 import re
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fallow.model.environment import EnvironmentLock, LockedPackage, check_lock
+from fallow.model.environment import EnvironmentLock, check_lock
 from fallow.model.errors import BadRequest
+from fallow.packages.compiling import locked_lines, locked_package, prepare, run_uv
 from fallow.packages.uv import MISSING, find_uv, uv_environment
 
 TIMEOUT_S = 120.0
@@ -27,7 +27,6 @@ _REQUIREMENT = re.compile(
     r"(;[\w.,'\"<>=!~()+* -]{1,500})?",
     re.ASCII,
 )
-_LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)\s*(?:;\s*(.*))?")
 
 
 async def resolve(packages: Sequence[str], python: str | None) -> EnvironmentLock:
@@ -43,49 +42,11 @@ async def resolve(packages: Sequence[str], python: str | None) -> EnvironmentLoc
     uv = find_uv()
     if uv is None:
         raise BadRequest(f"env: {MISSING} on the hub")
-    text = await _compile(uv, packages, python)
-    lock = EnvironmentLock(python=python, packages=tuple(map(_package, _requirements(text))))
+    with tempfile.TemporaryDirectory(prefix="fallow-lock-") as name:
+        command = prepare(uv, Path(name), python, [each.strip() for each in packages])
+        code, text, problem = await run_uv(command, Path(name), uv_environment(), TIMEOUT_S)
+    if code:
+        raise BadRequest(f"env: it can't be resolved:\n{problem.replace(f'{name}/', '')[-ERROR_CHARS:]}")
+    lock = EnvironmentLock(python=python, packages=tuple(locked_package(*line) for line in locked_lines(text)))
     check_lock(lock)
     return lock
-
-
-async def _compile(uv: str, packages: Sequence[str], python: str) -> str:
-    with tempfile.TemporaryDirectory(prefix="fallow-lock-") as name:
-        folder = Path(name)
-        (folder / "requirements.in").write_text("".join(f"{each.strip()}\n" for each in packages))
-        # for all platforms, but this Python alone: others may need other versions, which then fit nothing
-        (folder / "pyproject.toml").write_text(f"[tool.uv]\nenvironments = [\"python_version == '{python}'\"]\n")
-        command = [uv, "pip", "compile", "requirements.in", "--quiet", "--universal", "--python", sys.executable]
-        command += ["--python-version", python, "--generate-hashes", "--only-binary", ":all:", "--strip-extras"]
-        command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, cwd=folder, env=uv_environment()
-        )
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                output, problem = await process.communicate()
-        except TimeoutError as error:
-            raise BadRequest(f"env: it could not be resolved within {TIMEOUT_S:.0f} s") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            said = problem.decode("utf-8", "replace").strip().replace(f"{name}/", "")[-ERROR_CHARS:]
-            raise BadRequest(f"env: it can't be resolved:\n{said}")
-        return output.decode()
-
-
-def _requirements(text: str) -> list[str]:
-    lines = (line.strip() for line in text.replace("\\\n", " ").splitlines())
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
-
-
-def _package(line: str) -> LockedPackage:
-    requirement, *hashes = line.split("--hash=")
-    match = _LOCKED.fullmatch(requirement.strip())
-    if match is None:
-        raise BadRequest(f"env: {requirement.strip()!r:.80} does not come from a package index")
-    sha256 = tuple(each.strip().removeprefix("sha256:") for each in hashes)
-    return LockedPackage(match[1], match[2], sha256, (match[3] or "").strip())
