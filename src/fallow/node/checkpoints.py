@@ -41,7 +41,7 @@ class Checkpoints:
         self._send = send
         self._is_needed = is_needed
         self._on_taken = on_taken
-        self._taking: set[Task] = set()
+        self._taking: dict[Task, int] = {}  # which one of a task's, counted as in `_came`: the last that came
         self._latest: dict[JobId, dict[int, Digest]] = {}
         self._sending: dict[Task, Checkpoint] = {}
         self._next: dict[Task, Checkpoint] = {}
@@ -120,14 +120,15 @@ class Checkpoints:
             return
         self._came += 1
         self._newest[job, index] = self._came
-        self._taking.add((job, index))
+        self._taking[job, index] = self._came
         self._spawn(self._take_and_tell(lease, job, index, claimed, self._came))
 
     async def _take_and_tell(self, lease: LeaseId, job: JobId, index: int, path: Path, number: int) -> None:
         try:
             await self._take(lease, job, index, path, number)
         finally:
-            self._taking.discard((job, index))
+            if self._taking.get((job, index)) == number:
+                del self._taking[job, index]
         self._on_taken()
 
     async def _take(self, lease: LeaseId, job: JobId, index: int, path: Path, number: int) -> None:

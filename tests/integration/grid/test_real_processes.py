@@ -1,5 +1,6 @@
 """A hub, nodes and clients as separate processes: work, losses, restarts, refusals."""
 
+import contextlib
 import operator
 import os
 import signal
@@ -177,12 +178,16 @@ def test_tokens_appear_in_no_log_and_no_command_line(real_grid):
     real_grid.start_node()
     grid = real_grid.client()
     assert grid.submit(square, 2).result(60) == 4
+    looked_at = 0
     for name, process in real_grid.processes.items():
         assert "secret_for_tests" not in real_grid.log(name)
         assert "secret_for_tests" not in " ".join(psutil.Process(process.pid).cmdline())
         for child in psutil.Process(process.pid).children(recursive=True):
-            assert "secret_for_tests" not in " ".join(child.cmdline())
-            assert "secret_for_tests" not in str(child.environ())
+            with contextlib.suppress(psutil.NoSuchProcess):  # of those that try what the node can do, some end just now
+                assert "secret_for_tests" not in " ".join(child.cmdline())
+                assert "secret_for_tests" not in str(child.environ())
+                looked_at += 1
+    assert looked_at  # the slots stay
 
 
 def test_slots_do_not_inherit_the_node_token(real_grid):
