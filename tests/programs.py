@@ -4,6 +4,7 @@ Everything lives in the test's temporary folder. At the end all that is left is 
 fails if a program had crashed or written a traceback.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
@@ -30,6 +32,16 @@ def wait_until(is_so, what="it", deadline_s=DEADLINE_S):
         assert time.monotonic() < deadline, f"waited {deadline_s:g} s for {what}; last: {seen!r}"
         time.sleep(POLL_S)
     return seen
+
+
+def slots_of(process):
+    """Return the slots that a process has: one of its other children may be gone when it is looked at."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "fallow/slot" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 class Program:

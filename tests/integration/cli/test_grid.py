@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from programs_for_tests import ADMIN, JOIN, lasting_port, wait_until
+from programs_for_tests import ADMIN, JOIN, lasting_port, slots_of, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -314,7 +314,6 @@ def test_ctrl_c_ends_a_map_quietly(programs, folder):
     (folder / "one.jsonl").write_text("1\n")
     import subprocess
     import sys
-    import time
 
     with (folder / "one.jsonl").open() as stdin:
         process = subprocess.Popen(
@@ -322,17 +321,7 @@ def test_ctrl_c_ends_a_map_quietly(programs, folder):
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=programs.environment(),
             start_new_session=True,
         )  # fmt: skip
-    import psutil
-
-    def slots():
-        return [
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if "slot" in " ".join(child.cmdline())
-        ]
-
-    children = wait_until(slots, "slots to start")
-    time.sleep(0)
+    children = wait_until(lambda: slots_of(process), "slots to start")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

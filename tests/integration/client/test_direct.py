@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 import psutil
 import pytest
-from tests.programs import wait_until
+from tests.programs import slots_of, wait_until
 
 from fallow import Grid, TaskCrashed
 from fallow.client import direct, stream
@@ -114,10 +114,8 @@ def test_large_results_come_whole_and_leave_no_file(grid):
     future = grid.submit(zeros, 4_000_000)
     assert future.result(60).shape == (4_000_000,)
     assert stays_direct(future)
-    slots = [process for process in psutil.Process().children() if "slot" in process.cmdline()[2]]
-    folders = [os.path.dirname(process.cmdline()[3]) for process in slots]
-    assert len(folders) == 2
-    assert [os.listdir(folder) for folder in folders] == [[], []]
+    slots = wait_until(lambda: len(found := slots_of(psutil.Process())) == 2 and found, "both slots")
+    assert [os.listdir(process.cmdline()[4]) for process in slots] == [[], []]
 
 
 def unpicklable(x):
@@ -273,7 +271,7 @@ def meddle(x):
 def test_a_large_result_whose_file_is_gone_is_an_error_not_a_wait(grid):
     warm(grid, meddle, 0)
     assert grid.submit(meddle, 1).exception(60) is not None
-    for slot in [process for process in psutil.Process().children() if "slot" in process.cmdline()[2]]:
+    for slot in slots_of(psutil.Process()):
         slot.kill()  # what was meddled with serves no other test
 
 

@@ -68,10 +68,12 @@ def environments(programs, name="node-1"):
 
 def builders_of(program):
     """Return the processes of uv that install."""
-    with contextlib.suppress(psutil.Error):
-        children = psutil.Process(program.process.pid).children(recursive=True)
-        return [each for each in children if {"pip", "install"} <= {*each.cmdline()}]
-    return []
+    found = []
+    for child in psutil.Process(program.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # uv has others too, which end just now
+            if {"pip", "install"} <= {*child.cmdline()}:
+                found.append(child)
+    return found
 
 
 def test_ten_jobs_at_once_are_one_build(programs, grid, index, gate):

@@ -170,6 +170,15 @@ class Hub:
             await asyncio.sleep(0.001)
         return found
 
+    async def until_ended(self, pid):
+        def has_ended():
+            try:
+                return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+            except psutil.NoSuchProcess:
+                return True
+
+        await self.until(has_ended, lambda: pid)
+
     # --- jobs ---
 
     def put(self, data):
@@ -324,7 +333,8 @@ def hub(request, tmp_path, monkeypatch):
         for name in ("add_reader", "remove_reader", "add_writer", "remove_writer"):
             monkeypatch.setattr(asyncio.SelectorEventLoop, name, forbidden)
     yield Hub(tmp_path, channel)
-    left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    children = psutil.Process().children(recursive=True)
+    _, left = psutil.wait_procs(children, timeout=DEADLINE_S)  # what was killed ends soon
     assert not left, f"left running: {left}"
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 from fallow.link.frames import TaskBroke
@@ -189,7 +188,7 @@ async def test_a_task_over_its_timeout_is_killed_with_its_children(hub, tmp_path
     async with hub.node():
         await hub.run(spec, 4)
         pid = int((tmp_path / "pid").read_text())
-        await hub.until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        await hub.until_ended(pid)
     failure = hub.failures(spec)[1]
     assert (failure.kind, failure.signal) == ("timeout", None)
     assert "2 s" in failure.message

@@ -76,6 +76,8 @@ async def test_urgent_leases_go_first(hub, tmp_path):
         await hub.until(lambda: begun(door, 0))
         for job in jobs:
             hub.grant(job, 0, 1)
+        held = hub.agent._dispatcher._jobs
+        await hub.until(lambda: all(job.id in held and held[job.id].is_ready for job in jobs))
         door.touch()
         for job in jobs:
             await hub.finish(job, 1)
@@ -418,9 +420,7 @@ async def test_stop_kills_slots_and_what_tasks_started_and_gives_leases_back(hub
         pids += [slot.process.pid for slot in hub.slots()]
         await agent.stop()
         for pid in pids:
-            await hub.until(
-                lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-            )
+            await hub.until_ended(pid)
     assert hub.all(Returned)[-1] == Returned(lease, spec.id, (0, 10))
     assert not (hub.folder / "node" / "slots").exists()
 
@@ -528,7 +528,7 @@ async def test_after_kill_9_nothing_is_left_running_and_results_come_from_the_sp
         finally:
             process.send_signal(signal.SIGKILL)
     for pid in (int(slot), child):
-        await hub.until(lambda pid=pid: not psutil.pid_exists(pid), lambda pid=pid: psutil.Process(pid))
+        await hub.until_ended(pid)
     async with hub.node():
         await hub.until(lambda: hub.all(Presents))
         settled = RangeSet()
