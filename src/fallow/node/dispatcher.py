@@ -194,6 +194,7 @@ class Dispatcher:
         slot.runs += 1
         batch = Batch(slot.runs, NO_LEASE, job_id, job.number, index, index + 1)
         batch.direct = call
+        batch.since = time.monotonic()
         slot.batches.append(batch)
         slot.process.write(b"".join((*slot.messages, job.direct_message(index, data, batch.number))))
         slot.messages = []
@@ -646,6 +647,8 @@ class Dispatcher:
         for batch in list(slot.batches):
             if number < batch.number <= slot.cut_to:
                 slot.batches.remove(batch)
+                if batch.direct is not None:
+                    batch.direct.lost()
                 self._queue.requeue(batch.lease, batch.start, batch.stop)
             elif batch.number == number and at != batch.stop:
                 if batch is not slot.batches[0] or not batch.next <= at < batch.stop:

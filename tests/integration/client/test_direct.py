@@ -2,6 +2,7 @@
 
 import os
 import os.path
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -175,6 +176,22 @@ def test_a_running_call_can_be_cancelled_and_others_go_on(grid, tmp_path):
     go.touch()
     assert second.result(60) == str(tmp_path / "second")
     assert grid.submit(double, 2).result(60) == 4
+
+
+def test_a_call_that_its_slot_has_not_begun_when_it_is_cut_goes_the_usual_way(grid):
+    for future in [grid.submit(double, n) for n in range(100)]:
+        future.result(60)  # the tasks are known to be short, so that more than one is sent ahead
+    slots = list(grid._core.direct.pool)
+    for _ in range(20):
+        for slot in slots:
+            os.kill(slot.process.pid, signal.SIGSTOP)
+        futures = [grid.submit(double, n) for n in range(10)]
+        try:
+            wait_until(lambda: any(slot.is_cut for slot in slots), "a slot that holds tasks up")
+        finally:
+            for slot in slots:
+                os.kill(slot.process.pid, signal.SIGCONT)
+        assert [each.result(60) for each in futures] == list(range(0, 20, 2))
 
 
 def test_cancelling_a_task_of_the_same_function_leaves_a_direct_call_alone(grid, tmp_path):
