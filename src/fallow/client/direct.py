@@ -57,12 +57,16 @@ class DirectCall:
 
 
 class DirectCalls(Protocol):
-    """Who runs them: the embedded node. To be called on the loop's thread."""
+    """Who runs them: the embedded node. To be called on the loop's thread, but for `run_at_once`."""
 
     slots: int
 
     def run_directly(self, job_id: JobId, index: int, data: bytes, call: DirectCall) -> bool:
         """Hand a call to an idle slot; return whether that could be done. data: an input page of this one call."""
+        ...
+
+    def run_at_once(self, job_id: JobId, index: int, data: bytes, call: DirectCall) -> bool:
+        """Do the same from any thread, which is possible when the job's last direct call has left its slot idle."""
         ...
 
     def stop_directly(self, call: DirectCall) -> None:

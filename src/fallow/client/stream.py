@@ -97,6 +97,7 @@ class Stream:
             )
         if digests:
             check_refs(len(digests), f"the call of {self._name}")
+        alone: DirectCall | None = None
         with self._lock:
             while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
                 self._room.wait()
@@ -114,13 +115,15 @@ class Stream:
             self._futures[index] = future
             if index >= direct.FIRST_INDEX:
                 alone = self._direct_calls[index] = DirectCall(data, future, self._direct_ended, self._queue)
-                self._core.engine.post(self._run_directly, alone)
-                return future
-            if digests:
-                self._digests[index] = self._core.digests(tuple(digests))
-            if not self._add(data):
-                return future
-        self._core.engine.post(self._flush)
+            else:
+                if digests:
+                    self._digests[index] = self._core.digests(tuple(digests))
+                if not self._add(data):
+                    return future
+        if alone is None:
+            self._core.engine.post(self._flush)
+        else:
+            self._start_directly(alone)
         return future
 
     def _may_go_directly(self, data: bytes, digests: dict[str, None]) -> bool:
@@ -131,6 +134,14 @@ class Stream:
             and len(data) <= direct.MAX_BYTES
             and not digests
         )
+
+    def _start_directly(self, call: DirectCall) -> None:
+        """Hand it to a slot: without the lock, for its result may be here before this returns."""
+        assert self._direct is not None
+        self._used_mono = time.monotonic()
+        page = pages.encode_calls([call.data])
+        if not self._direct.run_at_once(self.job, call.index, page, call):
+            self._core.engine.post(self._run_directly, call, page)
 
     def _add(self, call: bytes) -> bool:
         """Have a call sent with the next page, in order; return whether `_flush` is to be called for that. Needs the lock."""
@@ -166,10 +177,8 @@ class Stream:
 
     # --- direct calls, on the engine's thread ---
 
-    def _run_directly(self, call: DirectCall) -> None:
+    def _run_directly(self, call: DirectCall, data: bytes) -> None:
         assert self._direct is not None
-        self._used_mono = time.monotonic()
-        data = pages.encode_calls([call.data])
         if call.future.done() or not self._direct.run_directly(self.job, call.index, data, call):
             call.lost()
 

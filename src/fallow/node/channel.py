@@ -42,7 +42,7 @@ class Channel(Protocol):
         ...
 
     def write(self, data: bytes) -> None:
-        """Send messages; never blocks."""
+        """Send messages; never blocks. From any thread."""
         ...
 
     def write_control(self, message: bytes) -> None:

@@ -24,6 +24,7 @@ from fallow.node.checkpoints import Checkpoints
 from fallow.node.enforcer import Enforcer
 from fallow.node.environments import Environments
 from fallow.node.lease_queue import LeaseQueue, QueuedLease
+from fallow.node.lending import Lending
 from fallow.node.node_job import PLATFORM, NodeJob, unpack_sources
 from fallow.node.off_loop import OffLoop
 from fallow.node.page_shelf import PageShelf, ShelvedPage
@@ -104,6 +105,7 @@ class Dispatcher:
         self._seen: dict[Slot, tuple[int, float]] = {}
         self.pool = SlotPool(settings, self, off_loop)
         self._enforcer = Enforcer(self.pool, self._queue)
+        self._lending = Lending()
         self.environments = Environments(settings, off_loop)
         self.slots = settings.slots
         self._is_closed = False
@@ -167,12 +169,13 @@ class Dispatcher:
 
     def cancel(self, job: JobId, ranges: Sequence[Range] | None) -> None:
         """Stop tasks of a job, all of it if `ranges` is None."""
+        self._lending.take_back()
         self._queue.cancel(job, ranges)
         if ranges is None:
             for lease in [each.id for each in self._unspecified.values() if each.job == job]:
                 del self._unspecified[lease]
         for slot in self.pool:
-            touched = [batch for batch in slot.batches if batch.job == job and (ranges is None or batch.direct is None)]
+            touched = [batch for batch in slot.batches if batch.job == job and (ranges is None or not batch.is_direct)]
             for batch in touched:
                 batch.cancelled = True
             if touched:
@@ -186,10 +189,11 @@ class Dispatcher:
         job = self._jobs.get(job_id)
         if job is None or not job.is_ready or len(self._queue):
             return False
-        for slot in self.pool:
-            if slot.is_idle and job.number in slot.jobs:
-                break
-        else:
+        slot = self._idle_with(job)
+        if slot is None:
+            self._lending.take_back()
+            slot = self._idle_with(job)
+        if slot is None:
             return False
         slot.runs += 1
         batch = Batch(slot.runs, NO_LEASE, job_id, job.number, index, index + 1)
@@ -199,6 +203,13 @@ class Dispatcher:
         slot.process.write(b"".join((*slot.messages, job.direct_message(index, data, batch.number))))
         slot.messages = []
         return True
+
+    def run_at_once(self, job_id: JobId, index: int, data: bytes, call: DirectCall) -> bool:
+        """Do the same if a slot was lent to the job since its last direct call. From any thread."""
+        return self._lending.take(job_id, index, data, call)
+
+    def _idle_with(self, job: NodeJob) -> Slot | None:
+        return next((slot for slot in self.pool if slot.is_idle and job.number in slot.jobs), None)
 
     def stop_directly(self, call: DirectCall) -> None:
         """End a direct call, and its slot if that is not over in a moment."""
@@ -248,7 +259,7 @@ class Dispatcher:
 
     @property
     def is_busy(self) -> bool:
-        return any(slot.batches for slot in self.pool)
+        return any(slot.batches and not slot.batches[0].is_lent for slot in self.pool)
 
     @property
     def has_leases(self) -> bool:
@@ -267,7 +278,7 @@ class Dispatcher:
         out = []
         seen: dict[Slot, tuple[int, float]] = {}
         for slot in self.pool:
-            if not slot.batches or slot.batches[0].direct is not None:
+            if not slot.batches or slot.batches[0].is_direct:
                 continue
             head = slot.batches[0]
             index = max(slot.process.running_index, head.next)
@@ -443,6 +454,8 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Hand out what can be, most urgent first."""
+        if len(self._queue):
+            self._lending.take_back()
         for queued in self._queue:
             job = self._jobs[queued.lease.job]
             # What waits for its blobs or inputs is passed over; what waits for cores is not, or it would wait for ever.
@@ -613,7 +626,7 @@ class Dispatcher:
             slot.end("limit", page.failures[0].index)  # it has failed of that
             return
         if batch.direct is not None:
-            self._direct_done(slot, batch.direct, page, path)
+            self._direct_done(slot, batch.direct, job, page, path)
             return
         batch.next = stop
         batch.ran_s += elapsed_ns / 1e9
@@ -632,10 +645,14 @@ class Dispatcher:
         if not self.is_busy:
             self._owner.settled()
 
-    def _direct_done(self, slot: Slot, call: DirectCall, page: ResultPage, path: Path | None) -> None:
+    def _direct_done(
+        self, slot: Slot, call: DirectCall, job: NodeJob | None, page: ResultPage, path: Path | None
+    ) -> None:
         slot.batches.popleft()
         if slot.batches:
             slot.batches[0].since = time.monotonic()
+        if not len(self._queue) and slot.is_idle and job is not None and job.number in slot.jobs:
+            self._lending.lend(slot, job)
         call.done(page, path)
         if len(self._queue):
             self.dispatch()
@@ -681,7 +698,7 @@ class Dispatcher:
         if slot.batches:
             slot.printing = slot.batches[0]
         batch = slot.printing
-        if batch is not None and batch.direct is None:
+        if batch is not None and not batch.is_direct:
             kept = [(index, batch.bounded_output(index, data)) for index, data in entries]
             logged = [LogEntry(i, data.decode("utf-8", "replace"), self._settings.name) for i, data in kept if data]
             if logged:
@@ -689,7 +706,7 @@ class Dispatcher:
 
     def slot_saved(self, slot: Slot, index: int, path: Path) -> None:
         batch = slot.batches[0] if slot.batches else None
-        if batch is not None and batch.direct is None and batch.next <= index < batch.stop and batch.job in self._jobs:
+        if batch is not None and not batch.is_direct and batch.next <= index < batch.stop and batch.job in self._jobs:
             self._checkpoints.saved(batch.lease, batch.job, index, path)
         else:
             path.unlink(missing_ok=True)  # its task has ended
@@ -699,6 +716,7 @@ class Dispatcher:
 
     def slot_died(self, slot: Slot, exit_code: int | None, signal_name: str | None) -> None:
         """Blame the task that it was on, unless the death was ours; put the others back."""
+        self._lending.take_back()
         batches = list(slot.batches)
         slot.batches.clear()
         for batch in batches:

@@ -75,7 +75,13 @@ class Batch:
         """Some of its tasks were cancelled: the slot is killed if it comes to one."""
         self.direct: DirectCall | None = None
         """What it is, if it is of no lease."""
+        self.is_lent = False
+        """It is what the next direct call will be: see `Lending`."""
         self._output_bytes: dict[int, int] = {}
+
+    @property
+    def is_direct(self) -> bool:
+        return self.lease == NO_LEASE
 
     def bounded_output(self, index: int, data: bytes) -> bytes:
         """Return what is kept of a task's output, whichever way it came, with a note where it is cut."""

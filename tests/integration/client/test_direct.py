@@ -259,16 +259,16 @@ def test_a_call_that_ends_while_it_is_cancelled_leaves_nothing_behind(grid, tmp_
     go.touch()
     warm(grid, tell_and_wait, tmp_path / "warm", go)
     future = grid.submit(tell_and_wait, tmp_path / "ended", go)
-    stream_of = future._stream
+    opened = future._stream
     assert goes_directly(future)
-    stream_of.cancel_task(future._index)  # as `cancel` does when the result comes at that moment
+    opened.cancel_task(future._index)  # as `cancel` does when the result comes at that moment
     go.unlink()
     busy = [grid.submit(tell_and_wait, tmp_path / str(n), go) for n in range(2)]
     for n in range(2):
         wait_until((tmp_path / str(n)).exists)
     waiting = grid.submit(tell_and_wait, tmp_path / "waiting", go)
     assert waiting.cancel()
-    wait_until(lambda: not stream_of._cancelled, "the hub to be told")
+    wait_until(lambda: not opened._cancelled, "the hub to be told")
     go.touch()
     assert [each.result(60) for each in busy] == [str(tmp_path / str(n)) for n in range(2)]
 
@@ -305,3 +305,64 @@ def test_a_stream_in_use_is_not_sealed(grid, monkeypatch):
     grid._core.engine.run(look())
     assert opened.is_sealed
     assert grid.submit(pow, 2, 10).result(60) == 1024
+
+
+def test_the_caller_itself_writes_to_the_slot_of_the_call_before(grid, monkeypatch):
+    posted = []
+    warm(grid, double, 1)
+    future = grid.submit(double, 1)
+    opened = future._stream
+    future.result(60)
+    post = opened._run_directly
+    monkeypatch.setattr(opened, "_run_directly", lambda *call: (posted.append(call), post(*call)))
+    for n in range(20):
+        assert grid.submit(double, n).result(60) == 2 * n
+    lent = len(posted)
+    assert lent <= 1
+    assert list(grid.map(double, range(1000))) == list(range(0, 2000, 2))  # takes the slot back
+    for n in range(20):
+        assert grid.submit(double, n).result(60) == 2 * n
+    assert len(posted) == lent + 1
+
+
+def test_slots_on_loan_serve_whatever_comes(grid):
+    for n in range(3):
+        for function in (double, abs, len, sum):  # each leaves a slot lent to its own job
+            warm(grid, function, 1 if function in (double, abs) else [1, 2])
+        both = grid.map(double, range(n + 1), requires={"cores": 2})
+        assert list(both) == [2 * i for i in range(n + 1)]
+
+
+def test_a_slot_on_loan_that_dies_is_no_loss(grid):
+    for _ in range(10):
+        warm(grid, os.getpid)
+        slot = psutil.Process(grid.submit(os.getpid).result(60))
+        slot.kill()
+        assert grid.submit(os.getpid).result(60) > 0  # written to it, or to another
+    assert grid.submit(double, 3).result(60) == 6
+
+
+def test_lone_calls_maps_cancellations_and_deaths_at_once(grid, tmp_path):
+    def calls(seed):
+        return [grid.submit(double, seed + n).result(120) for n in range(300)]
+
+    def maps(_):
+        return [list(grid.map(double, range(n))) for n in range(1, 40)]
+
+    def cancels():
+        for _ in range(300):
+            grid.submit(double, 1).cancel()
+
+    def deaths():
+        for n in range(5):
+            assert grid.submit(die_once, tmp_path / str(n)).result(120) == 7
+
+    with ThreadPoolExecutor(6) as threads:
+        endless = threads.submit(cancels)
+        killing = threads.submit(deaths)
+        mapped = threads.submit(maps, 0)
+        found = list(threads.map(calls, range(3)))
+        assert found == [[2 * (seed + n) for n in range(300)] for seed in range(3)]
+        assert mapped.result(120) == [list(range(0, 2 * n, 2)) for n in range(1, 40)]
+        assert killing.result(120) is None
+        assert endless.result(120) is None

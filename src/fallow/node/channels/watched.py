@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,8 @@ class WatchedChannel:
         self._pipe: socket.socket
         self._noise = self._control = self._exit_fd = -1
         self._outbox = bytearray()
+        self._writing = threading.Lock()
+        """Held while the pipe is written to, from whichever thread, and while it is closed."""
         self._memory_floor = 0
         self._is_closed = False
 
@@ -89,11 +92,12 @@ class WatchedChannel:
         self._owner.channel_ended(status, peak if peak > self._memory_floor else 0)
 
     def _release(self) -> None:
-        self._is_closed = True
-        self._loop.remove_writer(self._pipe.fileno())
-        for fd in (self._pipe.fileno(), self._noise, self._exit_fd):
-            self._loop.remove_reader(fd)
-        self._pipe.close()
+        with self._writing:
+            self._is_closed = True
+            self._loop.remove_writer(self._pipe.fileno())
+            for fd in (self._pipe.fileno(), self._noise, self._exit_fd):
+                self._loop.remove_reader(fd)
+            self._pipe.close()
         for fd in (self._noise, self._control, self._exit_fd):
             os.close(fd)
         self._tree.close()
@@ -101,31 +105,37 @@ class WatchedChannel:
     # --- writing ---
 
     def write(self, data: bytes) -> None:
-        if self._is_closed:
-            return
-        if self._outbox:
-            self._outbox += data
-            return
-        try:
-            sent = self._pipe.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # it has died; that is noticed elsewhere
-        if sent < len(data):
-            self._outbox += data[sent:]
+        with self._writing:
+            if self._is_closed:
+                return
+            if self._outbox:
+                self._outbox += data
+                return
+            try:
+                sent = self._pipe.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return  # it has died; that is noticed elsewhere
+            if sent < len(data):
+                self._outbox += data[sent:]
+                self._loop.call_soon_threadsafe(self._watch_writable)
+
+    def _watch_writable(self) -> None:
+        if not self._is_closed:
             self._loop.add_writer(self._pipe.fileno(), self._writable)
 
     def _writable(self) -> None:
-        try:
-            sent = self._pipe.send(self._outbox)
-        except BlockingIOError:
-            return
-        except OSError:
-            sent = len(self._outbox)
-        del self._outbox[:sent]
-        if not self._outbox:
-            self._loop.remove_writer(self._pipe.fileno())
+        with self._writing:
+            try:
+                sent = self._pipe.send(self._outbox)
+            except BlockingIOError:
+                return
+            except OSError:
+                sent = len(self._outbox)
+            del self._outbox[:sent]
+            if not self._outbox:
+                self._loop.remove_writer(self._pipe.fileno())
 
     def write_control(self, message: bytes) -> None:
         if not self._is_closed:
