@@ -69,13 +69,11 @@ def test_more_calls_than_slots_do_not(grid, tmp_path):
     warm(grid, tell_and_wait, tmp_path / "warm", go)
     go.unlink()
     busy = [grid.submit(tell_and_wait, tmp_path / name, go) for name in ("first", "second")]
-    more = [grid.submit(tell_and_wait, tmp_path / "more", go) for _ in range(100)]
+    more = [grid.submit(tell_and_wait, tmp_path / str(n), go) for n in range(100)]  # several of them at a time
     assert not any(stays_direct(each) for each in more)
     go.touch()
-    assert [each.result(60) for each in (*busy, *more)] == [
-        *(str(tmp_path / name) for name in ("first", "second")),
-        *[str(tmp_path / "more")] * 100,
-    ]
+    names = ("first", "second", *range(100))
+    assert [each.result(60) for each in (*busy, *more)] == [str(tmp_path / str(name)) for name in names]
 
 
 def test_a_durable_grid_and_calls_that_ask_for_something_go_through_the_hub(tmp_path, grid):
