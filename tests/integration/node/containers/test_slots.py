@@ -153,8 +153,8 @@ async def test_what_a_task_prints_comes_whichever_way_it_went(hub):
     async with hub.node():
         job = contained(hub, talk)
         await run(hub, job)
-        text = hub.printed(job)[0]
-        assert all(word in text for word in ("printed\n", "written\n", "by a child\n"))
+        words = ("printed\n", "written\n", "by a child\n")
+        await hub.until(lambda: all(word in hub.printed(job).get(0, "") for word in words), lambda: hub.printed(job))
 
 
 async def test_a_slot_that_dies_is_told_as_any_other(hub):

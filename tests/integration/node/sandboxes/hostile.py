@@ -19,13 +19,16 @@ def read(paths):
 
 
 def find_bytes(text, folder):
-    """Look for a text in all files below the agent's folder, and wherever else this process's files lead."""
+    """Look for a text in all files below the agent's folder, and wherever else this process's files lead but to the
+    interpreter's own, of which there may be gigabytes.
+    """
     import os
     import sys
 
     got = []
     data = text.encode()
-    for start in (folder, os.getcwd(), os.path.join(os.getcwd(), ".."), *sys.path):
+    others = [path for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
+    for start in (folder, os.getcwd(), os.path.join(os.getcwd(), ".."), *others):
         for place, _, names in os.walk(start):
             for name in names:
                 path = os.path.join(place, name)
