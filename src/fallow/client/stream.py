@@ -64,7 +64,8 @@ class Stream:
         self._direct_slots = 0 if self._direct is None else self._direct.slots
         self._direct_calls: dict[int, DirectCall] = {}
         self._next_direct = direct.FIRST_INDEX
-        self._count = 0
+        self._taken = 0
+        """Calls that left `_calls`."""
         self._sent = 0
         self._is_flushing = False
         self._waiting_bytes = 0
@@ -73,7 +74,7 @@ class Stream:
         self._idle: Any = None
         self._used_mono = 0.0
         self._feed: JobFeed | None = None
-        self._is_ready = False
+        self._is_opened = self._is_ready = False
         self._missing = RangeSet([(0, WHOLE_JOB)])
         self._error: BaseException | None = None
         self.is_sealed = False
@@ -97,34 +98,24 @@ class Stream:
             )
         if digests:
             check_refs(len(digests), f"the call of {self._name}")
-        alone: DirectCall | None = None
-        with self._lock:
-            while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
-                self._room.wait()
-            if self.is_sealed or self._count >= MAX_TASKS:
-                return None
-            if self._error is not None:
-                raise self._error
-            if len(self._futures) < self._direct_slots and self._may_go_directly(data, digests):
-                index = self._next_direct
-                self._next_direct += 1
-            else:
-                index = self._count
-                self._count += 1
-            future: Future[Any] = Future(self, index)
-            self._futures[index] = future
-            if index >= direct.FIRST_INDEX:
-                alone = self._direct_calls[index] = DirectCall(data, future, self._direct_ended, self._queue)
-            else:
-                if digests:
-                    self._digests[index] = self._core.digests(tuple(digests))
-                if not self._add(data):
-                    return future
-        if alone is None:
-            self._core.engine.post(self._flush)
-        else:
-            self._start_directly(alone)
-        return future
+        call: DirectCall | None = None
+        try:
+            with self._lock:
+                while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
+                    self._room.wait()
+                if self.is_sealed or self._count >= MAX_TASKS:
+                    return None
+                if self._error is not None:
+                    raise self._error
+                if len(self._futures) >= self._direct_slots or not self._may_go_directly(data, digests):
+                    return self._add(data, digests)
+                call = self._new_direct(data)
+            self._start_directly(call)
+        except BaseException:  # Ctrl-C
+            if call is not None:
+                self._direct_ended(call)
+            raise
+        return call.future
 
     def _may_go_directly(self, data: bytes, digests: dict[str, None]) -> bool:
         """Whether nothing else is under way, but for calls that went directly and left slots idle."""
@@ -135,6 +126,15 @@ class Stream:
             and not digests
         )
 
+    def _new_direct(self, data: bytes) -> DirectCall:
+        """Note a call that goes directly. Needs the lock."""
+        index = self._next_direct
+        self._next_direct += 1
+        future: Future[Any] = Future(self, index)
+        call = DirectCall(data, future, self._direct_ended, self._queue)
+        self._direct_calls[index], self._futures[index] = call, future
+        return call
+
     def _start_directly(self, call: DirectCall) -> None:
         """Hand it to a slot: without the lock, for its result may be here before this returns."""
         assert self._direct is not None
@@ -143,12 +143,32 @@ class Stream:
         if not self._direct.run_at_once(self.job, call.index, page, call):
             self._core.engine.post(self._run_directly, call, page)
 
-    def _add(self, call: bytes) -> bool:
-        """Have a call sent with the next page, in order; return whether `_flush` is to be called for that. Needs the lock."""
-        self._calls.append(call)
+    @property
+    def _count(self) -> int:
+        return self._taken + len(self._calls)
+
+    def _add(
+        self, call: bytes, digests: dict[str, None] | None = None, future: "Future[Any] | None" = None
+    ) -> "Future[Any]":
+        """Have a call sent with the next page, in order. Needs the lock.
+
+        Ctrl-C may come between any two lines: until the call is in `_calls` its index is the next one's too, and nothing is lost
+        if it is flushed twice.
+        """
+        index = self._count
+        if future is None:
+            future = Future(self, index)
+        else:
+            future._index = index
+        self._futures[index] = future
+        if digests:
+            self._digests[index] = self._core.digests(tuple(digests))
         self._waiting_bytes += len(call)
-        was_flushing, self._is_flushing = self._is_flushing, True
-        return not was_flushing
+        self._calls.append(call)
+        if not self._is_flushing:
+            self._core.engine.post(self._flush)
+            self._is_flushing = True
+        return future
 
     def _explain_unpickled(self, item: Any, error: Exception) -> str:
         """Name the argument that is at fault, if one alone is."""
@@ -188,7 +208,7 @@ class Stream:
 
     def _direct_ended(self, call: DirectCall) -> bool:
         with self._lock:
-            del self._direct_calls[call.index]
+            self._direct_calls.pop(call.index, None)
             waits = self._futures.pop(call.index, None) is not None
         if self.is_sealed:
             self._release_if_over()
@@ -200,14 +220,9 @@ class Stream:
         with self._lock:
             if self._error is not None or future.done():
                 return
-            future._index = self._count
-            self._count += 1
-            self._futures[future._index] = future
-            must_flush = self._add(call.data)
+            self._add(call.data, future=future)
         if future.done():  # cancelled meanwhile, by the index that it had
             self.cancel_task(future._index)
-        if must_flush:
-            self._flush()
 
     # --- the engine's thread ---
 
@@ -221,13 +236,15 @@ class Stream:
         self._release_if_over()
 
     def _flush(self) -> None:
-        if self._feed is None:
+        if not self._is_opened:
+            self._is_opened = True
             self._core.session.spawn(self._open())
             return
         if not self._is_ready:
             return
         with self._lock:
             calls, self._calls = self._calls, []
+            self._taken += len(calls)
             self._is_flushing = False
         ends = [0, *accumulate(map(len, calls))]
         at = 0
@@ -237,6 +254,7 @@ class Stream:
         if at < len(calls):  # a page became a blob: the rest follows once that is kept
             with self._lock:
                 self._calls[:0] = calls[at:]
+                self._taken -= len(calls) - at
         if self._cancelled:
             self._cancel_tasks()
         self._put_off_idle()

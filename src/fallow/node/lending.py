@@ -30,17 +30,19 @@ class Lending:
     def take(self, job: JobId, index: int, data: bytes, call: DirectCall) -> bool:
         """Hand a call to a slot on loan, if there is one for its job; return whether there was. From any thread."""
         with self._lock:  # until it is written: what the loop sends to this slot comes behind it
-            lent = self._lent.get(job)
+            lent = self._lent.get(job, [])
+            while lent and not _is_lent(lent[-1][0]):
+                lent.pop()
             if not lent:
                 return False
-            slot, held = lent.pop()
+            slot, held = lent[-1]
             batch = slot.batches[0]
             batch.start = batch.next = index
             batch.stop = index + 1
             batch.since = time.monotonic()
             batch.direct = call
-            batch.is_lent = False
             slot.process.write(held.direct_message(index, data, batch.number))
+            batch.is_lent = False  # not earlier: Ctrl-C may come between any two lines
             return True
 
     def take_back(self) -> None:
@@ -48,5 +50,10 @@ class Lending:
         with self._lock:
             for lent in self._lent.values():
                 for slot, _ in lent:
-                    slot.batches.clear()
+                    if _is_lent(slot):
+                        slot.batches.clear()
             self._lent.clear()
+
+
+def _is_lent(slot: Slot) -> bool:
+    return bool(slot.batches) and slot.batches[0].is_lent
