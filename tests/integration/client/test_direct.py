@@ -176,9 +176,11 @@ def test_a_running_call_can_be_cancelled_and_others_go_on(grid, tmp_path):
     assert grid.submit(double, 2).result(60) == 4
 
 
-def test_a_call_that_its_slot_has_not_begun_when_it_is_cut_goes_the_usual_way(grid):
+def test_a_call_that_its_slot_has_not_begun_when_it_is_cut_goes_the_usual_way(grid, monkeypatch):
+    for limit in ("EARLY_TASK_S", "EARLY_SLOWEST_S"):  # the next task is sent early, however slow this machine is
+        monkeypatch.setattr(f"fallow.node.batch_sizer.{limit}", 10)
     for future in [grid.submit(double, n) for n in range(100)]:
-        future.result(60)  # the tasks are known to be short, so that more than one is sent ahead
+        future.result(60)
     slots = list(grid._core.direct.pool)
     for _ in range(20):
         for slot in slots:
