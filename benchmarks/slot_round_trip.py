@@ -16,6 +16,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from fallow.link.frames import (
+    PROTOCOL_VERSION,
     Acknowledged,
     BlobChunk,
     BlobWanted,
@@ -47,7 +48,7 @@ class HubEnd:
 
     def start(self, on_frame, on_closed):
         self.on_frame, self.on_closed = on_frame, on_closed
-        on_frame(Welcome(1, 1, "benchmark"))
+        on_frame(Welcome(PROTOCOL_VERSION, 1, "benchmark"))
 
     def send(self, frame, *, bulk=False):
         if type(frame) is Done:
@@ -151,6 +152,8 @@ async def main(profile):
         began = time.perf_counter()
         running = asyncio.create_task(agent.run())
         while not all(slot.process.is_ready for slot in agent._dispatcher.pool) or not list(agent._dispatcher.pool):
+            if running.done():
+                running.result()  # why it could not start
             await asyncio.sleep(0.001)
         print(f"two slots ready after          {(time.perf_counter() - began) * 1e3:8.1f} ms")
         times = await lone_task(hub, 3000)

@@ -6,8 +6,10 @@ Timers only look; what a slot is doing is read from its shared counter, so the s
 import asyncio
 import time
 
+from fallow.node.batch import Batch
 from fallow.node.lease_queue import LeaseQueue
-from fallow.node.slots import Batch, Slot, SlotPool
+from fallow.node.slot import Slot
+from fallow.node.slots import SlotPool
 
 CANCEL_GRACE_S = 0.02
 """A cancelled task may end by itself for so long before its slot is killed: a new slot costs more."""

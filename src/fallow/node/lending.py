@@ -4,12 +4,13 @@ import threading
 import time
 
 from fallow.model.ids import JobId
+from fallow.node.batch import NO_LEASE, Batch, DirectCall
 from fallow.node.node_job import NodeJob
-from fallow.node.slots import NO_LEASE, Batch, DirectCall, Slot
+from fallow.node.slot import Slot
 
 
 class Lending:
-    """One per dispatcher. A slot on loan holds a batch, `is_lent`, that becomes the call; it is taken back before leases need it."""
+    """Of one pool. A slot on loan holds a batch, `is_lent`, that becomes the call; it is taken back before leases need it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

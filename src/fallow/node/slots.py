@@ -1,24 +1,25 @@
 """The node's slots: started together, kept warm, replaced when they die or can't serve a job. Knows nothing of links."""
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from fallow.log import Logger
-from fallow.model.ids import Digest, JobId, LeaseId
+from fallow.model.ids import Digest
 from fallow.model.levels import Level
-from fallow.model.page import ResultPage
 from fallow.node import platform
 from fallow.node.accounts import Accounts
+from fallow.node.lending import Lending
 from fallow.node.limits import Guard, LimitKeeper
+from fallow.node.node_job import NodeJob
 from fallow.node.off_loop import OffLoop
 from fallow.node.sandbox import Sandbox, open_sandbox
 from fallow.node.settings import NodeSettings
+from fallow.node.slot import Slot
 from fallow.node.slot_kind import SlotKind
 from fallow.node.slot_process import SlotProcess
-from fallow.slot.protocol import CUT_NOTE, MAX_PRINTED_BYTES
 from fallow.slot.removing import remove_tree
 
 FIRST_BACKOFF_S = 0.1
@@ -27,118 +28,6 @@ FAILED_STARTS = 3
 """After so many slots in a row that died before they were ready the node takes no more leases, until one starts."""
 
 _log = Logger("fallow.node")
-
-EndReason = Literal["timeout", "cancelled", "recycled", "faulty", "limit"]
-
-
-NO_LEASE = LeaseId(-1)
-
-
-class DirectCall(Protocol):
-    """A task that came straight from the client whose process the node runs in: the hub knows nothing of it.
-
-    Its job is one that the hub has leased tasks of before, so that function and environment are here.
-    """
-
-    def done(self, page: ResultPage, path: Path | None) -> None:
-        """It has run. path: the file with the page's bytes, if they are many; the slot's, for the moment."""
-        ...
-
-    def lost(self) -> None:
-        """Its slot has ended before it did."""
-        ...
-
-
-class Batch:
-    """Tasks [start, stop) of a lease, in a slot; those before `next` are done."""
-
-    def __init__(self, number: int, lease: LeaseId, job: JobId, job_number: int, start: int, stop: int) -> None:
-        """number: of the run in its slot, from 1 on."""
-        self.number = number
-        self.lease = lease
-        self.job = job
-        self.job_number = job_number
-        self.start = start
-        self.stop = stop
-        self.next = start
-        self.cores = 1
-        self.memory_bytes = 0
-        self.timeout_s: float | None = None
-        self.is_first = False
-        self.expected_s = 0.0
-        self.since = 0.0
-        self.ran_s = 0.0
-        self.result_bytes = 0
-        self.last_of_page = -1
-        """Number of the input page, if it is a large one that this batch ends."""
-        self.cancelled = False
-        """Some of its tasks were cancelled: the slot is killed if it comes to one."""
-        self.direct: DirectCall | None = None
-        """What it is, if it is of no lease."""
-        self.is_lent = False
-        """It is what the next direct call will be: see `Lending`."""
-        self._output_bytes: dict[int, int] = {}
-
-    @property
-    def is_direct(self) -> bool:
-        return self.lease == NO_LEASE
-
-    def bounded_output(self, index: int, data: bytes) -> bytes:
-        """Return what is kept of a task's output, whichever way it came, with a note where it is cut."""
-        used = self._output_bytes.get(index, 0)
-        self._output_bytes[index] = used + len(data)
-        room = MAX_PRINTED_BYTES - used
-        if len(data) <= room:
-            return data
-        return data[:room] + CUT_NOTE if room >= 0 else b""
-
-
-class Slot:
-    """A slot with what was sent to it."""
-
-    def __init__(self, process: SlotProcess) -> None:
-        self.process = process
-        self.batches: deque[Batch] = deque()
-        self.owner: str | None = None
-        """Whose tasks it runs, once it has run one and is sandboxed: it never runs another user's then."""
-        self.runs = 0
-        """Batches that it was ever sent."""
-        self.cut_to = 0
-        """It was asked to give back what had not begun of its batches up to this number."""
-        self.jobs: set[int] = set()
-        self.pages: set[int] = set()
-        self.sources: dict[str, Digest] = {}
-        self.messages: list[bytes] = []
-        """Messages that go with the next batch."""
-        self.printing: Batch | None = None
-        """What output belongs to, also if it comes late."""
-        self.end_reason: EndReason | None = None
-        self.end_index = -1
-        self.last_words = ""
-        """What its task failed with, if that was of a limit."""
-        self.next_kind: SlotKind | None = None
-        """What takes its place when it has ended, if that is another kind."""
-        self.timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        return self.process.is_ready and not self.batches and self.end_reason is None and not self.process.is_dead
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether it runs a batch that overstays: nothing more is put behind that."""
-        return bool(self.batches) and self.batches[0].number <= self.cut_to
-
-    def cut(self) -> None:
-        """Ask for everything back that it has not begun."""
-        self.cut_to = self.runs
-        self.process.cut(self.runs)
-
-    def end(self, reason: EndReason, index: int = -1) -> None:
-        """Kill the process; the owner hears of its death soon. index: the task that is to blame."""
-        if self.end_reason is None and not self.process.is_dead:
-            self.end_reason, self.end_index = reason, index
-            self.process.kill()
 
 
 class PoolOwner(Protocol):
@@ -170,14 +59,15 @@ class PoolOwner(Protocol):
 class SlotPool:
     """Keeps `settings.slots` processes alive."""
 
-    def __init__(self, settings: NodeSettings, owner: PoolOwner, off_loop: OffLoop) -> None:
+    def __init__(self, settings: NodeSettings, off_loop: OffLoop) -> None:
         self.levels: tuple[Level, ...] = ("process",)
         """Sandboxes that work here."""
         self.default: Level = "process"
         """What tasks have if they ask for nothing stronger."""
         self._sandboxes: dict[Level, Sandbox] = {}
+        self.lending = Lending()
         self._settings = settings
-        self._owner = owner
+        self._owner: PoolOwner
         self._off_loop = off_loop
         self.limits = LimitKeeper(settings.folder, self._over_limit)
         self._folder = settings.folder / "slots"
@@ -197,8 +87,9 @@ class SlotPool:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
 
-    def open(self) -> None:
-        """End what an earlier agent left behind, and start all slots."""
+    def open(self, owner: PoolOwner) -> None:
+        """End what an earlier agent left behind, and start all slots. owner: who is told what they say."""
+        self._owner = owner
         if self._pid_file.exists():
             ended = platform.end_leftovers(_read_pids(self._pid_file))
             if ended:
@@ -243,6 +134,44 @@ class SlotPool:
         for slot in self:
             if slot.process.kind.sandbox != level:
                 self.recycle(slot, SlotKind(sandbox=level))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any is on a task."""
+        for slot in self._slots.values():  # noqa: SIM110 - a generator costs more than the rest, for every batch
+            if slot.batches and not slot.batches[0].is_lent:
+                return True
+        return False
+
+    def choose(self, job: NodeJob, cores: int, memory_bytes: int) -> Slot | None:
+        """Return a slot for tasks of a job that need so much each; None if none is free, or the node has too little left.
+
+        If no idle slot can serve the job, one is replaced: None until then.
+        """
+        free_cores, free_bytes = self._settings.cores, self._settings.memory_bytes
+        idle: list[Slot] = []
+        for slot in self._slots.values():
+            if slot.batches:
+                free_cores -= slot.batches[0].cores
+                free_bytes -= slot.batches[0].memory_bytes
+            elif slot.is_idle:
+                idle.append(slot)
+        if idle:
+            if free_cores < cores or free_bytes < memory_bytes:
+                return None
+            for slot in idle:
+                if job.number in slot.jobs:
+                    return slot
+            for slot in idle:
+                if slot.suits(job):
+                    return slot
+            self.recycle(idle[0], job.kind)
+            return None
+        if job.sizer.may_send_early():
+            for slot in self._slots.values():
+                if slot.takes_early(job):
+                    return slot
+        return None
 
     def recycle(self, slot: Slot, kind: SlotKind) -> None:
         """Replace an idle slot by one of a kind that has loaded nothing."""
@@ -357,6 +286,7 @@ class SlotPool:
         else:
             how = f"signal {signal_name}" if signal_name else f"exit code {exit_code}"
             self._start_failed(kind, f"{how}: {process.tail(-1).strip()[-500:] or 'no output'}")
+        self.lending.take_back()
         self._owner.slot_died(slot, exit_code, signal_name)
 
 

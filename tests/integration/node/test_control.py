@@ -77,7 +77,7 @@ async def test_urgent_leases_go_first(hub, tmp_path):
         for job in jobs:
             hub.grant(job, 0, 1)
         held = hub.agent._dispatcher._jobs
-        await hub.until(lambda: all(job.id in held and held[job.id].is_ready for job in jobs))
+        await hub.until(lambda: all((known := held.get(job.id)) and known.is_ready for job in jobs))
         door.touch()
         for job in jobs:
             await hub.finish(job, 1)

@@ -4,10 +4,15 @@ from fallow.node.lease_queue import LeaseQueue
 JOB, OTHER = "a" * 32, "b" * 32
 
 
+def add(queue, lease, **needs):
+    queue.hold(lease)
+    return queue.specify(lease.job, **needs)
+
+
 def queue_of(*leases):
     queue = LeaseQueue()
     for lease, priority in leases:
-        queue.add(lease, priority=priority)
+        add(queue, lease, priority=priority)
     queue.check_invariants()
     return queue
 
@@ -22,7 +27,7 @@ def test_a_repeated_grant_changes_nothing():
     queue = queue_of((Lease(1, JOB, 0, 10), 0))
     queued = queue.get(1)
     queue.take(queued, 4, 10)
-    queue.add(Lease(1, JOB, 0, 10), priority=0)
+    assert add(queue, Lease(1, JOB, 0, 10), priority=0) == []
     assert queue.get(1) is queued
     assert len(queued.pending) == 6
 
@@ -97,5 +102,47 @@ def test_held_lists_what_is_neither_finished_nor_returned():
 def test_return_unstarted_leaves_what_runs():
     queue = queue_of((Lease(1, JOB, 0, 10), 0), (Lease(2, JOB, 20, 30), 0))
     queue.take(queue.get(1), 4, 10)
-    assert queue.return_unstarted() == [(Lease(1, JOB, 0, 10), [(4, 10)]), (Lease(2, JOB, 20, 30), [(20, 30)])]
+    queue.hold(Lease(3, OTHER, 0, 10))
+    assert queue.return_unstarted() == [(1, JOB, [(4, 10)]), (2, JOB, [(20, 30)]), (3, OTHER, [(0, 10)])]
     assert queue.ids() == (1,)
+    queue.check_invariants()
+
+
+def test_return_unfinished_leaves_nothing():
+    queue = queue_of((Lease(1, JOB, 0, 10), 0))
+    queue.hold(Lease(2, OTHER, 0, 10))
+    queue.take(queue.get(1), 4, 10)
+    queue.finish(1, 1, 2)
+    assert queue.return_unfinished() == [(1, JOB, [(0, 1), (2, 10)]), (2, OTHER, [(0, 10)])]
+    assert queue.is_empty
+    assert not queue.finish(1, 2, 4), "late"
+    queue.check_invariants()
+
+
+def test_a_lease_of_an_unknown_job_is_held_and_not_handed_out_until_it_is_specified():
+    queue = queue_of((Lease(1, JOB, 0, 10), 0))
+    queue.hold(Lease(2, OTHER, 0, 10))
+    queue.hold(Lease(2, OTHER, 0, 10))
+    queue.check_invariants()
+    assert [each.lease.id for each in queue] == [1]
+    assert len(queue) == 1
+    assert queue.unspecified_jobs() == {OTHER}
+    assert queue.recall(2, 4) == [(6, 10)]
+    queue.cancel(OTHER, [(0, 2)])
+    assert queue.held() == [HeldLease(1, JOB, (0, 10)), HeldLease(2, OTHER, (2, 6))]
+    (queued,) = queue.specify(OTHER, priority=1, cores=2, memory_bytes=3)
+    assert (queued.cores, queued.memory_bytes) == (2, 3)
+    assert [each.lease.id for each in queue] == [2, 1]
+    assert queue.unspecified_jobs() == set()
+    queue.check_invariants()
+
+
+def test_a_lease_of_an_unknown_job_can_be_recalled_and_cancelled_whole():
+    queue = LeaseQueue()
+    queue.hold(Lease(1, JOB, 0, 10))
+    queue.hold(Lease(2, OTHER, 0, 10))
+    assert queue.recall(1, 10) == [(0, 10)]
+    queue.cancel(OTHER)
+    assert queue.is_empty
+    assert queue.specify(JOB, priority=0) == []
+    queue.check_invariants()

@@ -33,12 +33,17 @@ class QueueMachine(RuleBasedStateMachine):
         if not self.model[lease]:
             del self.model[lease]
 
-    @rule(job=st.sampled_from(JOBS), start=st.integers(0, 20), size=st.integers(1, 20), priority=st.integers(-1, 1))
-    def grant(self, job, start, size, priority):
-        self.queue.add(Lease(self.next, job, start, start + size), priority=priority)
+    @rule(job=st.sampled_from(JOBS), start=st.integers(0, 20), size=st.integers(1, 20))
+    def grant(self, job, start, size):
+        self.queue.hold(Lease(self.next, job, start, start + size))
         self.model[self.next] = dict.fromkeys(range(start, start + size), "pending")
         self.jobs[self.next] = job
         self.next += 1
+
+    @rule(job=st.sampled_from(JOBS), priority=st.integers(-1, 1))
+    def specify(self, job, priority):
+        waiting = self.queue.unspecified_jobs()
+        assert bool(self.queue.specify(job, priority=priority)) == (job in waiting)
 
     @rule(count=st.integers(0, 10), bound=st.integers(0, 50))
     def take(self, count, bound):
