@@ -109,6 +109,13 @@ def test_a_pattern_does_not_match_inputs_that_stayed_as_they_were(grid, tmp_path
     assert sorted(found.outputs) == ["changed.txt", "new.txt"]
 
 
+def test_an_input_is_older_than_anything_that_the_program_writes(grid):
+    """Or one that is overwritten at once, with as many bytes, might look as if it had stayed as it was."""
+    code = "import os, time; print(time.time() - os.stat('in.txt').st_mtime > 0.9); open('in.txt', 'w').write('after ')"
+    (found,) = grid.run([sys.executable, "-c", code], inputs={"in.txt": b"before"}, outputs=["*.txt"])
+    assert (found.stdout, list(found.outputs)) == ("True\n", ["in.txt"])
+
+
 def test_standard_input_comes_from_a_text_or_a_file(grid):
     Path("in.txt").write_text("from a file")
     texts = grid.run("cat", stdin="{x}{{}}", params={"x": ["a", "b c"]}).result(60)
