@@ -1,6 +1,6 @@
 """The seam between a shell (hub, node, client) and what carries its frames. Implementations: `memory.py`, `websocket.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 OnFrame = Callable[[Any], None]
@@ -22,6 +22,12 @@ class Link(Protocol):
 
     def send(self, frame: Any, *, bulk: bool = False) -> None:
         """Queue a frame; never blocks. Bulk frames (blob chunks) go behind all others. After close: dropped."""
+        ...
+
+    def send_later(self, key: Hashable, frame: Any) -> None:
+        """Queue a frame that nobody waits for, in place of an earlier one of this key: it goes with the next frame that is
+        sent, or by itself after some milliseconds.
+        """
         ...
 
     async def drained(self) -> None:

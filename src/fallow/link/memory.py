@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Hashable
 from typing import Any
 
 from fallow.link.link import OnClosed, OnFrame
@@ -32,6 +33,9 @@ class MemoryLink:
         other._inbox.append(frame)
         if not other._is_scheduled:
             other._schedule()
+
+    def send_later(self, key: Hashable, frame: Any) -> None:
+        self.send(frame)  # it wakes nobody
 
     async def drained(self) -> None:
         other = self._other

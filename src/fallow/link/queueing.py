@@ -5,6 +5,7 @@ One message carries all control frames that are waiting; bulk frames (blob chunk
 
 import asyncio
 from collections import deque
+from collections.abc import Hashable
 from typing import Any
 
 from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder, encode_frame, join_frames
@@ -12,6 +13,9 @@ from fallow.link.link import OnClosed, OnFrame
 
 BULK_HIGH_WATER = 8
 """Bulk frames of 256 KiB that may wait in a link before `drained` holds their sender back: 2 MiB."""
+LATER_S = 0.010
+"""How long a frame that nobody waits for waits for another one to go with: to write to a socket wakes the process at its
+other end, which costs both of them more than what the frame says."""
 
 
 class QueueingLink:
@@ -23,6 +27,8 @@ class QueueingLink:
         self._decoder = decoder
         self._control: list[bytes] = []
         self._bulk: deque[bytes] = deque()
+        self._later: dict[Hashable, Any] = {}
+        self._later_timer: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._closing: str | None = None
@@ -35,6 +41,7 @@ class QueueingLink:
     def send(self, frame: Any, *, bulk: bool = False) -> None:
         if self._closing is not None:
             return
+        self._gather_later()
         data = encode_frame(frame)
         if bulk:
             self._bulk.append(data)
@@ -43,6 +50,24 @@ class QueueingLink:
         else:
             self._control.append(data)
         self._wake()
+
+    def send_later(self, key: Hashable, frame: Any) -> None:
+        if self._closing is not None:
+            return
+        self._later[key] = frame
+        if self._later_timer is None and not self._is_woken:
+            self._later_timer = asyncio.get_running_loop().call_later(LATER_S, self._send_later)
+
+    def _send_later(self) -> None:
+        self._later_timer = None
+        if self._later:
+            self._wake()
+
+    def _gather_later(self) -> None:
+        """Put what was to go later before what comes now."""
+        if self._later:
+            self._control += map(encode_frame, self._later.values())
+            self._later.clear()
 
     async def drained(self) -> None:
         await self._room.wait()
@@ -61,6 +86,7 @@ class QueueingLink:
 
     def _look(self) -> None:
         self._is_woken = False
+        self._gather_later()
         self._flush()
 
     def _flush(self) -> None:

@@ -1,12 +1,14 @@
 """Finished results that the hub has not acknowledged yet: in memory, and in files that outlive a killed agent.
 
 A record is written before it is sent, without fsync: what the operating system holds survives the agent, and what a
-power failure takes is run again. Segments are deleted when everything in them is acknowledged; after a restart some
+power failure takes is run again. Segments are deleted when everything in them is acknowledged, the last one once it has some
+size or the spool is closed: a file made and removed for each result would cost more than all else. So after a restart some
 records of a segment may be delivered twice, which does no harm.
 
 Record: u32 length, u32 CRC-32, MessagePack of (lease, job, pages). A torn one at a segment's end is dropped.
 """
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ from fallow.model.ids import JobId, LeaseId
 from fallow.model.page import ResultPage
 
 SEGMENT_BYTES = 16 << 20
+REUSED_BYTES = 64 * 1024
+"""A segment that is written to is kept until it has this size, though everything in it is acknowledged."""
 MEMORY_BYTES = 64 << 20
 """Pages held in memory; beyond, they are read from their segment when they are delivered."""
 
@@ -138,10 +142,10 @@ class Spool:
         segment = record._segment
         if segment is not None:
             segment.live -= 1
-            if not segment.live:
-                if segment is self._segment:
-                    self._close_segment()
+            if not segment.live and segment is not self._segment:
                 segment.path.unlink(missing_ok=True)
+            elif not segment.live and segment.size >= REUSED_BYTES:
+                self._close_segment()
 
     def close(self) -> None:
         self._close_segment()
@@ -176,4 +180,7 @@ class Spool:
     def _close_segment(self) -> None:
         if self._file is not None:
             self._file.close()
+        if self._segment is not None and not self._segment.live:
+            with contextlib.suppress(OSError):  # what stays is delivered twice
+                self._segment.path.unlink()
         self._file = self._segment = None

@@ -310,8 +310,8 @@ class Writer:
             self._rows.leases[lease.id] = (lease.id, job.number, lease.start, lease.stop, change.node)
 
     def _end_lease(self, change: EndLease) -> None:
-        self._rows.leases.pop(change.lease, None)
-        self._rows.ended_leases.append((change.lease,))
+        if self._rows.leases.pop(change.lease, None) is None:  # else it came and went in this group
+            self._rows.ended_leases.append((change.lease,))
 
     def _save_checkpoint(self, change: SaveCheckpoint) -> None:
         job = self._job(change.job)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 from blake3 import blake3
 
+from fallow.hub.core import journal as journal_module
 from fallow.link.frames import (
     Accepted,
     Acknowledged,
@@ -104,6 +105,32 @@ def test_work_and_values_do_not_wait_for_a_commit_and_acknowledgements_do(hubs, 
                 await client.wait(Accepted)
                 await node.wait(Acknowledged)
                 await client.wait(BlobKept, before + 1)
+
+    run(main)
+
+
+def test_nobody_waits_for_the_commit_of_a_call_or_its_result(hubs, kit, monkeypatch):
+    monkeypatch.setattr(journal_module, "LINGER_S", 3600.0)
+
+    async def main():
+        async with hubs() as hub:
+            client = await kit.client(hub, kit.USER, "client").hello()
+            node = await kit.node(hub, kit.NODE, "node").hello()
+            spec = client.spec(await client.offer(b"function"))
+            client.send(CreateJob(spec), Watch(spec.id, 1, 0, 1 << 40, CREDIT))
+            await client.wait(JobCreated)
+            await hub.journal.barrier()
+            before = hub.journal.commits
+            for index in range(5):
+                client.send(AddInput(kit.page(1, index, index + 1)))
+                node.done(await node.wait(Grant, index + 1))
+                await client.wait(Results, index + 1)
+            assert hub.journal.commits == before
+            assert not hub.journal._is_committing
+            assert client.all(Accepted) == node.all(Acknowledged) == []
+            await hub.journal.barrier()
+            await client.wait(Accepted, where=lambda frame: frame.stop == 5)
+            await node.wait(Acknowledged, where=lambda frame: frame.number == 5)
 
     run(main)
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from fallow.link import queueing
 from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder
 from fallow.link.frames import BlobChunk, Forget, ToNode
 from fallow.link.queueing import BULK_HIGH_WATER, QueueingLink
@@ -26,6 +27,24 @@ class Link(QueueingLink):
             assert len(message) <= MAX_MESSAGE_BYTES
             found.append(decoder.decode(message))
         return found
+
+
+class WritingLink(QueueingLink):
+    """Writes at once what is queued: a list of frames for each message."""
+
+    def __init__(self):
+        super().__init__("test", FrameDecoder(ToNode))
+        self.written = []
+
+    def _flush(self):
+        while (message := self._next_message()) is not None:
+            self.written.append(FrameDecoder(ToNode).decode(message))
+
+    async def wrote(self, count):
+        async with asyncio.timeout(60):
+            while len(self.written) < count:
+                await asyncio.sleep(0.001)
+        return self.written
 
 
 @pytest.fixture
@@ -84,5 +103,36 @@ def test_a_sender_of_bulk_is_held_back_while_too_much_waits(link):
         assert not waiting.done(), "control frames make no room"
         link._next_message()
         await asyncio.wait_for(waiting, 60)
+
+    asyncio.run(main())
+
+
+def test_what_is_sent_later_goes_with_the_next_frame_and_before_it(monkeypatch):
+    monkeypatch.setattr(queueing, "LATER_S", 3600.0)
+
+    async def main():
+        link = WritingLink()
+        link.send_later("a", control(0))
+        link.send_later("b", control(1))
+        link.send_later("a", control(2))
+        await asyncio.sleep(0)
+        assert link.written == []
+        link.send(control(3))
+        link.send_later("a", control(4))
+        assert await link.wrote(1) == [[control(2), control(1), control(3), control(4)]]
+        link.send_later("a", control(5))
+        link.close()
+        assert (await link.wrote(2))[1:] == [[control(5)]]
+
+    asyncio.run(main())
+
+
+def test_what_is_sent_later_goes_by_itself_if_nothing_else_does():
+    async def main():
+        link = WritingLink()
+        link.send_later("a", control(0))
+        assert await link.wrote(1) == [[control(0)]]
+        link.send_later("a", control(1))
+        assert await link.wrote(2) == [[control(0)], [control(1)]]
 
     asyncio.run(main())

@@ -49,11 +49,31 @@ def test_files_go_when_all_in_them_is_acknowledged(tmp_path, monkeypatch):
     for serial in serials:
         spool.acknowledge(serial)
         spool.acknowledge(serial)
-    assert not list(tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 1, "but for the one that is written to"
     assert len(spool) == 0
+    spool.close()
+    assert not list(tmp_path.iterdir())
     spool.add(1, JOB, (page(1),))
     assert len(contents(opened(tmp_path))) == 1
     spool.close()
+
+
+def test_results_that_come_one_by_one_share_a_file_of_bounded_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "REUSED_BYTES", 1000)
+    spool = opened(tmp_path)
+    sizes, names = [], set()
+    for i in range(50):
+        serial = spool.add(i, JOB, (page(i),))
+        names |= {path.name for path in tmp_path.iterdir()}
+        spool.acknowledge(serial)
+        sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+    assert len(names) <= 6
+    assert max(sizes) < 1000
+    serial = spool.add(50, JOB, (page(50),))
+    assert contents(opened(tmp_path))[-1] == (50, JOB, (page(50),))  # killed: it is there, behind what is sent twice
+    spool.acknowledge(serial)
+    spool.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_beyond_the_memory_limit_pages_are_read_from_their_file(tmp_path, monkeypatch):

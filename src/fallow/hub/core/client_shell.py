@@ -60,7 +60,6 @@ class ClientShell:
         self.owner = None if token.role == "admin" else token.id
         self.session: Session | None = None
         self._watches: dict[JobId, dict[int, Watch]] = {}
-        self._accepted: dict[JobId, int] = {}
         self._blobs = BlobDesk(hub.house, link, self._hold_blob, is_submitting=True)
 
     def on_frame(self, frame: Any) -> None:
@@ -164,14 +163,7 @@ class ClientShell:
         self._hub.journal.after_commit(lambda: self._inputs_durable(page.job, reached), is_urgent=False)
 
     def _inputs_durable(self, job: JobId, stop: int) -> None:
-        if not self._accepted:  # one frame for all pages of a group
-            self._hub.call_soon(self._tell_accepted)
-        self._accepted[job] = stop
-
-    def _tell_accepted(self) -> None:
-        for job, stop in self._accepted.items():
-            self._link.send(Accepted(job, stop))
-        self._accepted.clear()
+        self._link.send_later(job, Accepted(job, stop))
 
     def _seal(self, frame: Seal) -> None:
         self._hub.book.spec_owned_by(frame.job, self.owner)

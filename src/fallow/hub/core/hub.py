@@ -223,9 +223,6 @@ class Hub:
                 return  # the state could not be written: links were closed, and whoever waited asks again
             _log.error("internal error", error=repr(error), exc_info=error)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self._loop.call_soon(callback)
-
     def check_open(self) -> None:
         """Raise Unavailable while the state is opened again: what is not in memory yet must not look as if it were gone."""
         if self._is_recovering:

@@ -132,7 +132,7 @@ class JobDesk:
         self._hub.journal.append(AddInputs(page))
         if self._hub.state.is_durable:
             start = page.start
-            self._hub.journal.after_commit(lambda: self.pages.unpin(job, start))
+            self._hub.journal.after_commit(lambda: self.pages.unpin(job, start), is_urgent=False)
         self._hub.carry_out(self._hub.scheduler.on_inputs_added(job, page.stop, self._hub.now()))
         return page.stop
 

@@ -18,7 +18,7 @@ from fallow.state.state import State
 
 REOPENING = "the hub could not write its state and opens it again; try in a moment"
 
-LINGER_S = 0.003
+LINGER_S = 0.010
 """How long changes wait for others before they are committed, if nobody waits for that …"""
 LINGER_CHANGES = 256
 """… and they are fewer than these."""

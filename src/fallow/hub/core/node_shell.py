@@ -157,7 +157,10 @@ class NodeShell:
         if hub.scheduler.has_job(done.job):
             hub.carry_out(hub.scheduler.on_results(self.node, done.lease, done.job, done.pages, hub.now()))
         number = done.number
-        hub.journal.after_commit(lambda: self._link.send(Acknowledged(number)), is_urgent=False)
+        hub.journal.after_commit(lambda: self._acknowledge(number), is_urgent=False)
+
+    def _acknowledge(self, number: int) -> None:
+        self._link.send_later(Acknowledged, Acknowledged(number))
 
     def _presents(self, presents: Presents) -> None:
         assert self.node is not None
