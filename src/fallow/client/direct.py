@@ -31,9 +31,9 @@ class DirectCall:
         data: bytes,
         future: "Future[Any]",
         on_end: "Callable[[DirectCall], bool]",
-        on_lost: "Callable[[DirectCall], None]",
+        on_lost: "Callable[[DirectCall], int | None]",
     ) -> None:
-        """on_end: told first, says whether somebody still waits. on_lost: has the call go the usual way."""
+        """on_end: told first, says whether somebody still waits. on_lost: has the call go the usual way, returns its index there."""
         self.data = data
         self.future = future
         self.index = future._index
@@ -50,10 +50,9 @@ class DirectCall:
         if self._on_end(self):
             self.future._arrived(ResultValues(StoredPage(page, ()), data))
 
-    def lost(self) -> None:
-        """It has not run to its end."""
-        if self._on_end(self):
-            self._on_lost(self)
+    def lost(self) -> int | None:
+        """It has not run to its end: return the index with which it goes the usual way now, None if nobody waits for it."""
+        return self._on_lost(self) if self._on_end(self) else None
 
 
 class DirectCalls(Protocol):

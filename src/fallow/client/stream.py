@@ -214,15 +214,16 @@ class Stream:
             self._release_if_over()
         return waits
 
-    def _queue(self, call: DirectCall) -> None:
-        """Let a call go the usual way."""
+    def _queue(self, call: DirectCall) -> int | None:
+        """Let a call go the usual way; return its index there, None if nobody waits for it any more."""
         future = call.future
         with self._lock:
             if self._error is not None or future.done():
-                return
+                return None
             self._add(call.data, future=future)
         if future.done():  # cancelled meanwhile, by the index that it had
             self.cancel_task(future._index)
+        return future._index
 
     # --- the engine's thread ---
 

@@ -1,8 +1,7 @@
 """The hub's end of a link: one object per connection, between the server's socket and the hub, and no task.
 
-What the socket brings goes at once on to the hub; what is no message of ours, through websockets' protocol without I/O. What
-the hub says in one turn of the loop goes out as one message at the turn's end. Ten thousand idle nodes are little more than
-ten thousand sockets.
+The socket's data goes through websockets' protocol without I/O and at once on to the hub; what the hub says in one turn
+of the loop goes out as one message at the turn's end. Ten thousand idle nodes are little more than ten thousand sockets.
 """
 
 import asyncio
@@ -18,7 +17,6 @@ from fallow.link.frames import ClientFrame, NodeFrame
 from fallow.link.link import OnClosed, OnFrame
 from fallow.link.queueing import QueueingLink
 from fallow.link.websocket import CLOSE_TIMEOUT_S, Kind
-from fallow.link.wire import Cutter, envelop
 from fallow.log import Logger
 from fallow.model.errors import BadRequest
 
@@ -39,7 +37,6 @@ class ServedLink(QueueingLink, asyncio.Protocol):
         super().__init__("", _decoders["node"])
         self._loop = asyncio.get_running_loop()
         self._protocol = ServerProtocol(max_size=MAX_MESSAGE_BYTES + SLACK_BYTES)
-        self._cutter = Cutter(MAX_MESSAGE_BYTES + SLACK_BYTES, is_masked=True)
         self._parts: list[bytes] = []
         """Of a message that comes in several frames."""
         self._is_paused = False
@@ -75,17 +72,6 @@ class ServedLink(QueueingLink, asyncio.Protocol):
         self.peer = f"{host}:{port}"
 
     def data_received(self, data: bytes) -> None:
-        if self._protocol.state is State.CONNECTING:
-            self._parse(data)
-            return
-        for part, is_message in self._cutter.cut(data):
-            if not is_message:
-                self._parse(part)
-            elif not self._is_gone:
-                self._take_or_end(part)
-
-    def _parse(self, data: bytes) -> None:
-        """Have websockets handle what is no whole message."""
         protocol = self._protocol
         protocol.receive_data(data)
         for event in protocol.events_received():
@@ -124,9 +110,6 @@ class ServedLink(QueueingLink, asyncio.Protocol):
                 return
             data = b"".join(self._parts)
             self._parts.clear()
-        self._take_or_end(data)
-
-    def _take_or_end(self, data: bytes) -> None:
         try:
             self._take(data)
         except BadRequest as error:
@@ -143,9 +126,8 @@ class ServedLink(QueueingLink, asyncio.Protocol):
                 if self._closing is not None:
                     self._end(1000, self._closing)
                 return
-            if self._transport.is_closing():  # it is told in a moment
-                return
-            self._transport.write(envelop(message, is_masked=False))
+            protocol.send_binary(message)
+            self._write()
 
     def _write(self) -> None:
         for data in self._protocol.data_to_send():

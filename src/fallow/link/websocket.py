@@ -18,7 +18,6 @@ from fallow.link.codec import MAX_MESSAGE_BYTES, FrameDecoder
 from fallow.link.frames import ToClient, ToNode
 from fallow.link.link import OnClosed, OnFrame
 from fallow.link.queueing import QueueingLink
-from fallow.link.wire import Cutter, envelop
 from fallow.log import Logger
 from fallow.model.errors import BadRequest, Denied, Forbidden, Unavailable
 
@@ -43,7 +42,6 @@ class _Connection(ClientConnection):
         self.on_writable: Callable[[], None] = _nothing
         self._waiting: list[bytes] = []
         self._parts: list[bytes] = []
-        self._cutter = Cutter(MAX_MESSAGE_BYTES, is_masked=False)
 
     def listen(self, on_message: Callable[[bytes], None]) -> None:
         """Hand over what has come already and all that follows."""
@@ -51,16 +49,6 @@ class _Connection(ClientConnection):
         waiting, self._waiting = self._waiting, []
         for message in waiting:
             on_message(message)
-
-    def data_received(self, data: bytes) -> None:
-        if self.protocol.state is State.CONNECTING:  # the hub's answer comes alone: it waits for the hello
-            super().data_received(data)
-            return
-        for part, is_message in self._cutter.cut(data):
-            if not is_message:
-                super().data_received(part)
-            elif self.protocol.state is State.OPEN:
-                self._hand_over(part)
 
     def process_event(self, event: Event) -> None:
         if not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
@@ -70,16 +58,10 @@ class _Connection(ClientConnection):
         if event.fin:
             message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts = []
-            self._hand_over(message)
-
-    def _hand_over(self, message: bytes) -> None:
-        if self.on_message is None:
-            self._waiting.append(message)
-        else:
-            self.on_message(message)
-
-    def send_message(self, message: bytes) -> None:
-        self.transport.write(envelop(message, is_masked=True))
+            if self.on_message is None:
+                self._waiting.append(message)
+            else:
+                self.on_message(message)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -130,7 +112,8 @@ class DialledLink(QueueingLink):
                 if self._closing is not None:
                     self._end(self._closing)
                 return
-            connection.send_message(message)
+            connection.protocol.send_binary(message)
+            connection.send_data()
 
     async def _run(self) -> None:
         reason = "closed"

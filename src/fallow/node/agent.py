@@ -125,7 +125,7 @@ class Agent:
             self._blobs,
             self._send,
             lambda digest: self._dispatcher.needs(digest) or self._outbox.needs(digest),
-            lambda: self._dispatcher.dispatch(),  # noqa: PLW0108 - it is made below
+            lambda: self._dispatcher.checkpoint_taken(),  # noqa: PLW0108 - it is made below
         )
         self._dispatcher = Dispatcher(settings, self, self._off_loop, self._checkpoints)
         self._probes = settings.probes

@@ -20,8 +20,8 @@ class DirectCall(Protocol):
         """It has run. path: the file with the page's bytes, if they are many; the slot's, for the moment."""
         ...
 
-    def lost(self) -> None:
-        """Its slot has ended before it did."""
+    def lost(self) -> int | None:
+        """Its slot has ended before it did: return the index with which the hub will lease it, None if nobody waits for it."""
         ...
 
 

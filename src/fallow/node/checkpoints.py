@@ -14,6 +14,7 @@ from fallow.link.frames import Checkpoint, CheckpointKept
 from fallow.log import Logger
 from fallow.model.ids import Digest, JobId, LeaseId
 from fallow.model.lease import MAX_CHECKPOINT_BYTES, TaskCheckpoint
+from fallow.node.batch import NO_LEASE
 from fallow.node.blobs import NodeBlobs
 from fallow.node.cache import BlobCache
 
@@ -79,6 +80,13 @@ class Checkpoints:
                 if task[0] == job and start <= task[1] < stop:
                     self._end(task)
 
+    def move(self, job: JobId, index: int, to: int | None) -> None:
+        """A direct call has become the hub's task `to`, or None."""
+        digest = self.of(job, index)
+        if digest is not None and to is not None:
+            self._latest[job][to] = digest
+        self.ended(job, index, index + 1)
+
     def forget(self, job: JobId) -> None:
         for task in [*self._newest, *((job, index) for index in self._latest.get(job, ()))]:
             if task[0] == job:
@@ -109,7 +117,7 @@ class Checkpoints:
     # --- what tasks leave ---
 
     def saved(self, lease: LeaseId, job: JobId, index: int, path: Path) -> None:
-        """A slot has packed the folder of its task into this file."""
+        """A slot has packed the folder of its task into this file. lease: NO_LEASE for a direct call, whose checkpoint stays here."""
         try:
             claimed = self._cache.claim(path)
             if claimed.stat().st_size > MAX_CHECKPOINT_BYTES:
@@ -146,7 +154,9 @@ class Checkpoints:
         before = self.of(job, index)
         self._latest.setdefault(job, {})[index] = digest
         frame = Checkpoint(lease, job, index, digest)
-        if (job, index) in self._sending:
+        if lease == NO_LEASE:
+            pass  # a direct call's: the hub does not know it
+        elif (job, index) in self._sending:
             self._next[job, index] = frame
         else:
             self._offer(frame)

@@ -224,6 +224,9 @@ class Dispatcher:
         """Whether a job that the node holds uses the blob."""
         return self._jobs.needs(digest) or self._inputs.needs(digest) or self._checkpoints.needs(digest)
 
+    def checkpoint_taken(self) -> None:
+        self._settler.checkpoint_taken()
+
     def trim_environments(self) -> None:
         self._jobs.trim_environments()
 

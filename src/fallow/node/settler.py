@@ -78,6 +78,8 @@ class Settler:
         self._owner = owner
         self._dispatch = dispatch
         self._on_direct = on_direct
+        self._losing: list[Batch] = []
+        """Direct calls that are lost, and whose last checkpoint is being stored."""
 
     # --- slots ---
 
@@ -118,6 +120,7 @@ class Settler:
             slot.end("limit", page.failures[0].index)  # it has failed of that
             return
         if batch.direct is not None:
+            self._checkpoints.ended(batch.job, start, stop)
             self._on_direct(slot, batch.direct, job, page, path)
             return
         batch.next = stop
@@ -142,8 +145,7 @@ class Settler:
         for batch in list(slot.batches):
             if number < batch.number <= slot.cut_to:
                 slot.batches.remove(batch)
-                if batch.direct is not None:
-                    batch.direct.lost()
+                self._lose(batch)
                 self._queue.requeue(batch.lease, batch.start, batch.stop)
             elif batch.number == number and at != batch.stop:
                 if batch is not slot.batches[0] or not batch.next <= at < batch.stop:
@@ -182,11 +184,26 @@ class Settler:
 
     def slot_saved(self, slot: Slot, index: int, path: Path) -> None:
         batch = slot.batches[0] if slot.batches else None
-        is_running = batch is not None and not batch.is_direct and batch.next <= index < batch.stop
+        is_running = batch is not None and batch.next <= index < batch.stop
         if batch is not None and is_running and self._jobs.get(batch.job) is not None:
             self._checkpoints.saved(batch.lease, batch.job, index, path)
         else:
             path.unlink(missing_ok=True)  # its task has ended
+
+    def checkpoint_taken(self) -> None:
+        losing, self._losing = self._losing, []
+        for batch in losing:
+            self._lose(batch)
+        self._dispatch()
+
+    def _lose(self, batch: Batch) -> None:
+        """Have it go on as a task of the hub's, if it is a direct call, with the last checkpoint that it has left."""
+        if batch.direct is None:
+            return
+        if self._checkpoints.is_being_taken(batch.job, batch.start):
+            self._losing.append(batch)
+        else:
+            self._checkpoints.move(batch.job, batch.start, batch.direct.lost())
 
     def slot_progressed(self) -> None:
         self._owner.progressed()
@@ -198,8 +215,7 @@ class Settler:
         batches = list(slot.batches)
         slot.batches.clear()
         for batch in batches:
-            if batch.direct is not None:
-                batch.direct.lost()
+            self._lose(batch)
         for batch in batches[1:]:
             self._queue.requeue(batch.lease, batch.start, batch.stop)
         if batches:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from tests.programs import slots_of, wait_until
 
+import fallow
 from fallow import Grid, TaskCrashed
 from fallow.client import direct, stream
 
@@ -366,3 +367,37 @@ def test_lone_calls_maps_cancellations_and_deaths_at_once(grid, tmp_path):
         assert mapped.result(120) == [list(range(0, 2 * n, 2)) for n in range(1, 40)]
         assert killing.result(120) is None
         assert endless.result(120) is None
+
+
+def halves(path):
+    if path is None:
+        return None
+    saved = fallow.checkpoint() / "state"
+    if not saved.exists():
+        saved.write_text(str(path))
+        fallow.save_checkpoint()
+        os._exit(5)
+    return saved.read_text(), sorted(each.name for each in saved.parent.iterdir())
+
+
+def test_a_call_whose_slot_dies_goes_on_from_its_checkpoint(grid, tmp_path):
+    for n in range(3):
+        warm(grid, halves, None)
+        future = grid.submit(halves, tmp_path / str(n))
+        assert future.result(60) == (str(tmp_path / str(n)), ["state"])
+        assert not stays_direct(future)
+
+
+def leave(path):
+    if path is not None:
+        (fallow.checkpoint() / "state").write_text("left")
+        fallow.save_checkpoint()
+    return path
+
+
+def test_the_checkpoint_of_a_call_that_ends_is_forgotten(grid, tmp_path):
+    warm(grid, leave, None)
+    assert grid.submit(leave, tmp_path).result(60) == tmp_path
+    assert goes_directly(grid.submit(leave, tmp_path))
+    checkpoints = grid._core.direct._checkpoints
+    wait_until(lambda: not checkpoints._tasks and not any(checkpoints._latest.values()), "checkpoints to be forgotten")
