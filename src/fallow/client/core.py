@@ -48,6 +48,8 @@ class GridCore:
         self.session = session
         self._defaults = defaults
         self._sources = LocalSources()
+        self.is_code_version = self._sources.version.is_recent
+        """Whether that is what `code_version` without an environment would return, and it would not look again yet."""
         self._locker: Locker | None = None
         self.address: HubAddress | None = None
         """Of a hub that is reached over the network."""

@@ -28,6 +28,7 @@ class _Lazy(Generic[T]):
 
     def __get__(self, instance: Any, owner: type | None = None) -> T:
         value: T = instance.__dict__.setdefault(self._name, self._make())
+        instance._is_watched = True
         return value
 
 
@@ -42,6 +43,8 @@ class Future(StandardFuture[T]):
     _result: Any = None
     _exception: BaseException | None = None
     _page: ResultValues | None = None
+    _is_watched = False
+    """Whether somebody has got the condition, which is before looking at the state. To look for it in `__dict__` would build one."""
 
     def __init__(self, stream: Any, index: int) -> None:
         # the base class's __init__ is left out: it would build what _Lazy defers
@@ -56,7 +59,7 @@ class Future(StandardFuture[T]):
             return  # cancelled meanwhile
         self._page = page
         self._state = FINISHED  # before looking for waiters: one who comes later sees the state
-        if "_condition" in self.__dict__:
+        if self._is_watched:
             self._notify()
 
     def _failed(self, error: BaseException) -> None:
@@ -65,7 +68,7 @@ class Future(StandardFuture[T]):
             return
         self._exception = error
         self._state = FINISHED
-        if "_condition" in self.__dict__:
+        if self._is_watched:
             self._notify()
 
     def _notify(self) -> None:
@@ -100,15 +103,16 @@ class Future(StandardFuture[T]):
 
         timeout: seconds to wait. Raises TimeoutError, CancelledError. Ctrl-C while waiting cancels the task.
         """
-        if self._state is PENDING:
+        if self._state is not FINISHED:
             try:
                 self._wait(timeout)
             except KeyboardInterrupt:
                 self.cancel()
                 raise
-        if self._state in {CANCELLED, CANCELLED_AND_NOTIFIED}:
-            raise CancelledError
-        self._unpack()
+            if self._state in {CANCELLED, CANCELLED_AND_NOTIFIED}:
+                raise CancelledError
+        if self._page is not None:
+            self._unpack()
         if self._exception is not None:
             try:
                 raise self._exception

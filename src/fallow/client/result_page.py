@@ -24,7 +24,7 @@ class FilteredOut(Exception):
 class ResultValues:
     """The values and failures of one stored page."""
 
-    __slots__ = ("_data", "_failures", "_kept", "_offsets", "_present", "_values", "page")
+    __slots__ = ("_data", "_failures", "_kept", "_offsets", "_plain", "_present", "_start", "_values", "page")
 
     def __init__(
         self, page: StoredPage, data: bytes | memoryview | Path | None, present: Present | None = None
@@ -37,6 +37,9 @@ class ResultValues:
         self._failures: dict[int, Failure] | None = None
         self._kept: list[tuple[int, int]] | None = None
         self._offsets: list[int] = []
+        self._start = self.page.start
+        self._plain: Sequence[Any] | None = None
+        """The values, once it is known that each index has one."""
 
     @property
     def values(self) -> Sequence[Any]:
@@ -70,8 +73,12 @@ class ResultValues:
 
     def value(self, index: int) -> Any:
         """Return the value of one index; raises the task's exception, or FilteredOut."""
+        plain = self._plain
+        if plain is not None:
+            return plain[index - self._start]
         if self.is_plain:
-            return self.values[index - self.page.start]
+            plain = self._plain = self.values
+            return plain[index - self._start]
         self._index()
         assert self._failures is not None
         failure = self._failures.get(index)

@@ -62,6 +62,10 @@ class Paced(Generic[T]):
             self._again_mono = ended + min(PACE * (ended - began), PACE_MOST_S)
         return self._found
 
+    def is_recent(self, found: object) -> bool:
+        """Whether that was found, so lately that to ask without being sure would not look."""
+        return self._found == found and time.perf_counter() < self._again_mono
+
 
 class LocalSources:
     """Finds and packs the local modules that are needed now; packs each again only when its files change."""

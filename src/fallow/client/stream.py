@@ -8,7 +8,7 @@ import warnings
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from fallow.client.direct import DirectCall
 from fallow.client.future import Future
 from fallow.client.inputs import UNPICKLED, check_refs
 from fallow.client.options import Options
+from fallow.client.plain_calls import TYPICAL_BYTES, PlainCall, encode, ends, is_plain, one_by_one, size_of
 from fallow.client.readers import WHOLE_JOB
 from fallow.client.result_page import ResultValues
 from fallow.client.session import JobFeed
@@ -39,6 +40,11 @@ PAGE_BYTES = 256 * 1024
 PAGE_CALLS = 4096
 MAX_WAITING_BYTES = 64 << 20
 """Calls that the hub has not acknowledged; `submit` waits while there are more."""
+FIRST_PATIENCE = 256
+"""When so many calls wait to be sent, who submits makes room for the thread that sends them: else it may not get the interpreter
+until all are submitted, and slots stand idle meanwhile. In a long burst, at each twice as many, up to a page."""
+HAND_OVER_S = 0.00005
+"""As long as a thread takes to wake up."""
 LARGE_CALL_BYTES = 10_000_000
 NO_CREDIT_LIMIT = 1 << 60
 
@@ -55,7 +61,8 @@ class Stream:
         self.code_version = core.code_version(options, is_sure=False)
         """Of what travels beside the function: when it changes, calls need another stream."""
         self._lock = threading.Lock()
-        self._calls: list[bytes] = []
+        self._takes_plain = kind == "call"
+        self._calls: list[bytes | PlainCall] = []
         self._digests: dict[int, tuple[Digest, ...]] = {}
         """What calls that were not sent yet refer to, by index; most refer to nothing."""
         self._cancelled: list[int] = []
@@ -67,6 +74,7 @@ class Stream:
         self._taken = 0
         """Calls that left `_calls`."""
         self._sent = 0
+        self._patience = FIRST_PATIENCE
         self._is_flushing = False
         self._waiting_bytes = 0
         self._room = threading.Condition(self._lock)
@@ -85,6 +93,39 @@ class Stream:
 
     def submit(self, item: Any) -> "Future[Any] | None":
         """Queue a call; None if the stream is sealed and another must be opened. Raises PicklingFailed."""
+        digests: dict[str, None] | None = None
+        if self._takes_plain and not item[1] and is_plain(item[0]):
+            data: bytes | PlainCall = item[0]
+        else:
+            data, digests = self._pickle(item)
+        call: DirectCall | None = None
+        try:
+            with self._lock:
+                while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
+                    self._room.wait()
+                if self.is_sealed or self._taken + len(self._calls) >= MAX_TASKS:
+                    return None
+                if self._error is not None:
+                    raise self._error
+                if len(self._futures) >= self._direct_slots or not self._may_go_directly(data, digests):
+                    future = self._add(data, digests)
+                else:
+                    call = self._new_direct(one_by_one(data))
+            if call is None:
+                if len(self._calls) >= self._patience:
+                    self._patience *= 2  # until the next flush
+                    time.sleep(HAND_OVER_S)
+                return future
+            self._patience = FIRST_PATIENCE  # perhaps a burst begins
+            self._start_directly(call)
+        except BaseException:  # Ctrl-C
+            if call is not None:
+                self._direct_ended(call)
+            raise
+        return call.future
+
+    def _pickle(self, item: Any) -> tuple[bytes, dict[str, None]]:
+        """Return a call's bytes, and what it refers to."""
         with refs.collecting() as digests:
             try:
                 data = dumps(item)
@@ -94,35 +135,18 @@ class Stream:
             warnings.warn(
                 f"a call of {self._name} carries {len(data) / 1e6:.0f} MB; grid.put(obj) sends a large object once, "
                 "however many calls use it",
-                stacklevel=4,
+                stacklevel=5,
             )
         if digests:
             check_refs(len(digests), f"the call of {self._name}")
-        call: DirectCall | None = None
-        try:
-            with self._lock:
-                while self._waiting_bytes > MAX_WAITING_BYTES and self._error is None:
-                    self._room.wait()
-                if self.is_sealed or self._count >= MAX_TASKS:
-                    return None
-                if self._error is not None:
-                    raise self._error
-                if len(self._futures) >= self._direct_slots or not self._may_go_directly(data, digests):
-                    return self._add(data, digests)
-                call = self._new_direct(data)
-            self._start_directly(call)
-        except BaseException:  # Ctrl-C
-            if call is not None:
-                self._direct_ended(call)
-            raise
-        return call.future
+        return data, digests
 
-    def _may_go_directly(self, data: bytes, digests: dict[str, None]) -> bool:
+    def _may_go_directly(self, data: "bytes | PlainCall", digests: dict[str, None] | None) -> bool:
         """Whether nothing else is under way, but for calls that went directly and left slots idle."""
         return (
             self._is_ready
             and len(self._futures) == len(self._direct_calls)
-            and len(data) <= direct.MAX_BYTES
+            and size_of(data) <= direct.MAX_BYTES
             and not digests
         )
 
@@ -143,19 +167,15 @@ class Stream:
         if not self._direct.run_at_once(self.job, call.index, page, call):
             self._core.engine.post(self._run_directly, call, page)
 
-    @property
-    def _count(self) -> int:
-        return self._taken + len(self._calls)
-
     def _add(
-        self, call: bytes, digests: dict[str, None] | None = None, future: "Future[Any] | None" = None
+        self, call: "bytes | PlainCall", digests: dict[str, None] | None = None, future: "Future[Any] | None" = None
     ) -> "Future[Any]":
         """Have a call sent with the next page, in order. Needs the lock.
 
         Ctrl-C may come between any two lines: until the call is in `_calls` its index is the next one's too, and nothing is lost
         if it is flushed twice.
         """
-        index = self._count
+        index = self._taken + len(self._calls)
         if future is None:
             future = Future(self, index)
         else:
@@ -163,7 +183,7 @@ class Stream:
         self._futures[index] = future
         if digests:
             self._digests[index] = self._core.digests(tuple(digests))
-        self._waiting_bytes += len(call)
+        self._waiting_bytes += len(call) if isinstance(call, bytes) else TYPICAL_BYTES
         self._calls.append(call)
         if not self._is_flushing:
             self._core.engine.post(self._flush)
@@ -247,11 +267,13 @@ class Stream:
             calls, self._calls = self._calls, []
             self._taken += len(calls)
             self._is_flushing = False
-        ends = [0, *accumulate(map(len, calls))]
-        at = 0
+        self._patience = min(max(FIRST_PATIENCE, 2 * len(calls)), PAGE_CALLS)
+        end, at = ends(calls), 0
         while at < len(calls) and self._is_ready:
-            full = bisect_left(ends, ends[at] + PAGE_BYTES, at + 1)
-            at += self._send(calls[at : min(full, at + PAGE_CALLS)])
+            full = bisect_left(end, end[at] + PAGE_BYTES, at + 1)
+            count = self._send(calls[at : min(full, at + PAGE_CALLS)])
+            self._bytes_until.append((self._sent, end[at + count] - end[at]))
+            at += count
         if at < len(calls):  # a page became a blob: the rest follows once that is kept
             with self._lock:
                 self._calls[:0] = calls[at:]
@@ -259,10 +281,10 @@ class Stream:
         if self._cancelled:
             self._cancel_tasks()
         self._put_off_idle()
-        if self._count >= MAX_TASKS:
+        if self._taken + len(self._calls) >= MAX_TASKS:
             self.seal()
 
-    def _send(self, calls: list[bytes]) -> int:
+    def _send(self, calls: "list[bytes | PlainCall]") -> int:
         """Send a page of calls, of fewer than these if they refer to too much; return how many."""
         session = self._core.session
         start = self._sent
@@ -273,9 +295,8 @@ class Stream:
         if digests:
             for index in range(start, start + len(calls)):
                 self._digests.pop(index, None)
-        data = pages.encode_calls(calls)
+        data = encode(calls)
         self._sent = stop = start + len(calls)
-        self._bytes_until.append((stop, sum(map(len, calls))))
         assert self._feed is not None
         if len(data) + REF_BYTES * len(digests) <= INLINE_BYTES:
             session.add_input(self._feed, InputPage(self.job, start, stop, data, None, tuple(digests)))
@@ -382,9 +403,8 @@ class Stream:
             counts = page.counts
             for start, stop in zip(counts[::2], counts[1::2], strict=True):
                 self._missing.discard(start, stop)
-                for index in range(start, stop):
-                    future = futures.pop(index, None)
-                    if future is not None:
+                for future in map(futures.pop, range(start, stop), repeat(None)):
+                    if future is not None:  # else it was cancelled
                         future._arrived(values)
         if self.is_sealed:
             self._release_if_over()
@@ -412,6 +432,9 @@ class StreamBook:
         self._core = core
         self._lock = threading.Lock()
         self._streams: dict[tuple[int, Options], tuple[Any, Stream]] = {}
+        self._is_code_version = core.is_code_version
+        self._latest: tuple[Any, Options, Stream] | None = None
+        """The stream of the last call, if it has one of its function."""
         self._apply: dict[Options, Stream] = {}
         self._seen_once: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
@@ -420,8 +443,18 @@ class StreamBook:
     ) -> Any:
         """Queue one call and return its future."""
         while True:
-            stream = self._find(function, options)
-            item = (args, kwargs) if stream._kind == "call" else (function, args, kwargs)
+            latest = self._latest
+            if (
+                latest is not None
+                and latest[0] is function
+                and latest[1] is options
+                and (stream := latest[2])._futures  # else it is to be sure
+                and self._is_code_version(stream.code_version)
+            ):
+                item: Any = (args, kwargs)
+            else:
+                stream = self._find(function, options)
+                item = (args, kwargs) if stream._takes_plain else (function, args, kwargs)
             future = stream.submit(item)
             if future is not None:
                 return future
@@ -435,6 +468,7 @@ class StreamBook:
         version = self._core.code_version(options, is_sure=busy is None or not busy._futures)
         if found is not None and found[0] is function:
             if found[1].code_version == version:
+                self._latest = (function, options, found[1])
                 return found[1]
             self._leave(found[1])
         with self._lock:
@@ -467,6 +501,7 @@ class StreamBook:
 
     def _drop(self, stream: Stream) -> None:
         with self._lock:
+            self._latest = None
             self._streams = {key: found for key, found in self._streams.items() if found[1] is not stream}
             self._apply = {key: found for key, found in self._apply.items() if found is not stream}
 

@@ -103,6 +103,10 @@ class Page:
         if stop == self.stop and self._path is not None:
             self._items = None  # all of it has run: a large file needn't stay mapped
 
+    def close(self) -> None:
+        """Forget what was decoded; on the next use that is done again."""
+        self._items = None
+
     def _decoded(self, start: int, stop: int) -> Sequence[Any]:
         if self._items is None or start < self._used_to:  # run again: the task may have changed its input
             view = memoryview(self._data or b"") if self._path is None else map_file(self._path, writable=True)
@@ -125,6 +129,8 @@ class SlotJob:
         self._pipeline: Pipeline | None = None
         self._broken: BaseException | None = None
         self._pages: dict[int, Page] = {}
+        self._decoded: Page | None = None
+        """The page of the last tasks: what unpickling makes of a page takes many times its bytes, so it is kept of one alone."""
 
     def pipeline(self) -> Pipeline:
         """Load the functions on first use; raises what loading raised, each time."""
@@ -168,7 +174,8 @@ class SlotJob:
         self._pages[number] = page
 
     def drop_page(self, number: int) -> None:
-        self._pages.pop(number, None)
+        if self._pages.pop(number, None) is self._decoded:
+            self._decoded = None
 
     def segments(self, page: int, start: int, stop: int) -> Iterable[Segment]:
         """Return the inputs of the tasks [start, stop)."""
@@ -176,7 +183,12 @@ class SlotJob:
         if page >= 0:
             if self.runner is not None:
                 self.runner.refs = self._pages[page].refs
-            return self._pages[page].segments(start, stop, called=called)
+            found = self._pages[page]
+            if found is not self._decoded:
+                if self._decoded is not None:
+                    self._decoded.close()
+                self._decoded = found
+            return found.segments(start, stop, called=called)
         first, step = self._counting
         return [(start, range(first + start * step, first + stop * step, step) if step else [first] * (stop - start))]
 

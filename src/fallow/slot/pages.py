@@ -3,7 +3,8 @@
 The first byte tells the kind:
 
     L   one pickle of the list of items; buffers of 64 KiB and more lie behind it, aligned
-    C   items pickled one by one, so that a batch can start anywhere (jobs of single calls)
+    C   items pickled one by one, when they were submitted (single calls, unless all of a page are of numbers and short texts)
+    A   as L, of calls: each item is the tuple of a call's arguments, which has no keywords
     [   the page is a JSON array (codec json)
 
 Layout of L, little-endian, offsets from the page's first byte:
@@ -35,7 +36,7 @@ Piece = bytes | memoryview
 ALIGNMENT_BYTES = 64
 """A cache line, and the widest vector register: what numerical libraries like their arrays to start at."""
 
-LIST, CALLS, JSON = b"L"[0], b"C"[0], b"["[0]
+LIST, ARGUMENTS, CALLS, JSON = b"L"[0], b"A"[0], b"C"[0], b"["[0]
 
 _HEAD = struct.Struct("<4sIQ")
 _CALLS_HEAD = struct.Struct("<4sI")
@@ -68,6 +69,15 @@ def encode_list(items: object) -> list[Piece]:
         tail += (bytes(padding), buffer)
         at += buffer.nbytes
     return [_HEAD.pack(b"L", len(buffers), len(data)), *spans, data, *tail]
+
+
+def encode_arguments(calls: Sequence[tuple[Any, ...]]) -> bytes:
+    """Build an A page of calls without keywords.
+
+    Raises whatever pickling raises, which is of no call then, but of all.
+    """
+    data = dumps(calls)
+    return _HEAD.pack(b"A", 0, len(data)) + data
 
 
 def encode_calls(pickles: Sequence[bytes]) -> bytes:
@@ -126,7 +136,7 @@ class Calls(Sequence[Any]):
 
 
 def decode(page: bytes | memoryview, *, writable: bool = True) -> Sequence[Any]:
-    """Return the items of a page: a list (L and JSON), or Calls, whose items are unpickled one by one when asked for.
+    """Return the items of a page: a list (L, A and JSON), or Calls, whose items are unpickled one by one when asked for.
 
     writable: arrays whose buffers lie in read-only memory are copied out of it, so that user code may change what is
     its own. A page mapped with ACCESS_COPY needs no copy; a `Ref`'s value is shared and stays read-only.
@@ -137,6 +147,9 @@ def decode(page: bytes | memoryview, *, writable: bool = True) -> Sequence[Any]:
     kind = view[0] if view.nbytes else -1
     if kind == LIST:
         return _decode_list(view, writable)
+    if kind == ARGUMENTS:
+        keywords: dict[str, Any] = {}  # one for all: to call a function copies it
+        return [(args, keywords) for args in _decode_list(view, writable)]
     if kind == CALLS:
         return _decode_calls(view)
     if kind == JSON:

@@ -5,13 +5,16 @@ import concurrent.futures
 import functools
 import operator
 import os
+import threading
 import time
+import types
 import warnings
 
 import psutil
 import pytest
 
 from fallow import AsyncGrid, Closed, Future, Grid, GridExecutor, PicklingFailed
+from fallow.client import stream
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +47,43 @@ def test_arguments_are_taken_at_the_call(grid):
     future = grid.submit(sum, values)
     values.append(1000)
     assert future.result(60) == 6
+
+
+def told(*args, **kwargs):
+    return args, kwargs
+
+
+def test_calls_of_numbers_and_texts_mix_with_others(grid):
+    kinds = [lambda n: n, lambda n: [n], str, lambda n: n / 3, lambda n: "é" * (n % 300), lambda n: (n, None), bytes]
+    given = [(kinds[n % 7](n % 97), n % 5 == 0) for n in range(3000)]
+    futures = [grid.submit(told, x, **({"flag": flag} if flag else {})) for x, flag in given]
+    assert [future.result(60) for future in futures] == [((x,), {"flag": True} if flag else {}) for x, flag in given]
+
+
+def test_a_burst_makes_room_for_the_thread_that_sends_it(grid, monkeypatch):
+    first = grid.submit(double, 0)
+    opened = first._stream
+    first.result(60)
+    waiting, is_held, let_go = [], threading.Event(), threading.Event()
+    names = {"sleep": lambda _: waiting.append(len(opened._calls)), "monotonic": time.monotonic, "time": time.time}
+    monkeypatch.setattr(stream, "time", types.SimpleNamespace(**names))
+    grid._core.engine.post(lambda: (is_held.set(), let_go.wait(60)))
+    assert is_held.wait(60)
+    try:
+        futures = [grid.submit(double, n) for n in range(3000)]
+    finally:
+        let_go.set()
+    assert waiting == [256, 512, 1024, 2048]
+    assert [each.result(60) for each in futures] == list(range(0, 6000, 2))
+
+
+def test_a_call_cannot_change_the_arguments_of_others(grid):
+    def keep(*args, **kwargs):
+        kwargs["seen"] = args
+        return kwargs
+
+    futures = [grid.submit(keep, n) for n in range(500)]
+    assert [future.result(60) for future in futures] == [{"seen": (n,)} for n in range(500)]
 
 
 def test_exceptions_and_callbacks(grid):
