@@ -51,6 +51,7 @@ from fallow.node.blobs import NodeBlobs
 from fallow.node.cache import BlobCache
 from fallow.node.checkpoints import Checkpoints
 from fallow.node.dispatcher import Dispatcher
+from fallow.node.large_results import LargeResults
 from fallow.node.off_loop import OffLoop
 from fallow.node.outbox import Outbox
 from fallow.node.probing import Prober
@@ -97,8 +98,6 @@ class Agent:
         self._info: NodeInfo
         self._refusals: dict[str, str] = {}
         self._benchmark: asyncio.Task[None] | None = None
-        self._large: dict[asyncio.Task[None], tuple[LeaseId, JobId, int, int]] = {}
-        """Large results that are being hashed, with their tasks."""
         self._beat_timer: asyncio.TimerHandle | None = None
         self._beats_with_leases = False
         self._beats_soon = False
@@ -120,6 +119,7 @@ class Agent:
             is_checkpoint=lambda digest: self._checkpoints.is_on_its_way(digest),  # noqa: PLW0108
         )
         self._outbox = Outbox(Spool(settings.folder / "spool" if settings.spool else None), self._blobs.offer)
+        self._large = LargeResults(settings.name, self._cache, self._blobs, self._outbox)
         self._checkpoints = Checkpoints(
             self._cache,
             self._blobs,
@@ -176,7 +176,7 @@ class Agent:
         if drain and not self._stopping.is_set():
             self._refuse_leases("drain", "it is being stopped")
             self._return(self._dispatcher.return_unstarted())
-            while (self._dispatcher.is_busy or self._large or not self._outbox.is_empty) and not self._ended.is_set():
+            while not (self._ended.is_set() or self._is_done):
                 self._outbox.flush()
                 self._settled.clear()
                 await self._settled.wait()
@@ -184,6 +184,11 @@ class Agent:
         if self._closed is not None and not self._closed.done():
             self._closed.set_result("stopped")
         await self._ended.wait()
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether no task runs and the hub has all results."""
+        return not self._dispatcher.is_busy and self._large.is_empty and self._outbox.is_empty
 
     def _open(self) -> None:
         folder = self._settings.folder
@@ -344,8 +349,7 @@ class Agent:
         for timer in (self._beat_timer, self._housekeeping_timer):
             if timer is not None:
                 timer.cancel()
-        for task in self._large:
-            task.cancel()
+        self._large.close()
         if self._lock is None:
             return  # the folder is another agent's
         self._dispatcher.close()
@@ -445,7 +449,7 @@ class Agent:
 
     def _undelivered(self) -> dict[tuple[LeaseId, JobId], RangeSet]:
         out = self._outbox.undelivered()
-        for lease, job, start, stop in self._large.values():
+        for lease, job, start, stop in self._large.undelivered():
             out.setdefault((lease, job), RangeSet()).add(start, stop)
         return out
 
@@ -541,36 +545,8 @@ class Agent:
     ) -> None:
         if path is None and not files:
             self._outbox.add(lease, job, page, at_once=at_once)
-            return
-        self._outbox.flush()
-        try:  # now: the slot's folder goes when the slot ends
-            claimed = None if path is None else self._cache.claim(path)
-            work = self._take_large(lease, job, page, claimed, [self._cache.claim(each) for each in files])
-        except OSError as error:
-            self._outbox.add(lease, job, self._not_stored(page, error), at_once=at_once)
-            return
-        task = asyncio.get_running_loop().create_task(work)
-        self._large[task] = (lease, job, page.start, page.stop)
-        task.add_done_callback(lambda done: self._large.pop(done, None))
-
-    async def _take_large(
-        self, lease: LeaseId, job: JobId, page: ResultPage, path: Path | None, files: Sequence[Path]
-    ) -> None:
-        try:
-            blob = None if path is None else await self._blobs.keep_result(path)
-            digests = tuple([await self._blobs.keep_result(each) for each in files])
-            page = msgspec.structs.replace(page, blob=blob, files=digests)
-        except OSError as error:
-            page = self._not_stored(page, error)
-        self._outbox.add(lease, job, page, at_once=True)
-
-    def _not_stored(self, page: ResultPage, error: OSError) -> ResultPage:
-        message = f"its result can't be stored on the node: {error}"
-        failures = tuple(
-            Failure(index=index, kind="raised", type_name="OSError", message=message, node=self._settings.name)
-            for index in range(page.start, page.stop)
-        )
-        return ResultPage(page.start, page.stop, kept=(), failures=failures)
+        else:
+            self._large.take(lease, job, page, path, files, at_once=at_once)
 
     def broke(self, lease: LeaseId, job: JobId, failure: Failure) -> None:
         _log.info("task broke", job=job, index=failure.index, kind=failure.kind, how=failure.message)
