@@ -47,8 +47,8 @@ class GridCore:
         self.engine = engine
         self.session = session
         self._defaults = defaults
-        self._sources = LocalSources()
-        self.is_code_version = self._sources.version.is_recent
+        self.sources = LocalSources()
+        self.is_code_version = self.sources.version.is_recent
         """Whether that is what `code_version` without an environment would return, and it would not look again yet."""
         self._locker: Locker | None = None
         self.address: HubAddress | None = None
@@ -108,13 +108,13 @@ class GridCore:
         """Return what changes when the code that travels beside functions does: local modules, projects of an environment."""
         env = options.env
         if env is None or not (env.packages or env.files):
-            return self._sources.version(is_sure=is_sure)
+            return self.sources.version(is_sure=is_sure)
         found = self._stamps.get(env)
         if found is None:
             from fallow.client.locking import stamp_of
 
             found = self._stamps[env] = Paced(lambda: stamp_of(env))
-        return self._sources.version(is_sure=is_sure), found(is_sure=is_sure)
+        return self.sources.version(is_sure=is_sure), found(is_sure=is_sure)
 
     @staticmethod
     def pickle_stages(stages: Sequence[tuple[StageKind, Callable[..., Any]]]) -> tuple[bytes, tuple[Digest, ...]]:
@@ -148,7 +148,7 @@ class GridCore:
         """
         if spec.requirements.sandbox is not None:
             self.want_sandboxes()
-        archives = {} if spec.is_program else self._sources.archives()
+        archives = {} if spec.is_program else self.sources.archives()
         if options.env is not None:
             locked = await self._find_locker().lock(options.env)
             for digest, data in (*locked.wheels.items(), (locked.digest, locked.data)):

@@ -23,6 +23,7 @@ from fallow.client.options import PYTHON, Options
 from fallow.client.program_job import ProgramJob, of_program, source_of
 from fallow.client.programs import Prepared, prepare
 from fallow.client.session import ClientSession
+from fallow.client.sources import LocalSources
 from fallow.client.stream import StreamBook
 from fallow.client.sweep import ParameterRows, read_parameters
 from fallow.link.link import Link
@@ -94,7 +95,9 @@ class Grid:
             self._core.direct = embedded.direct_calls
         self._streams = StreamBook(self._core)
         self._defaults: Options = self._core.options({})
-        self._finalizer = weakref.finalize(self, _shut, engine, session, embedded, self._core.feeders)
+        self._finalizer = weakref.finalize(
+            self, _shut, engine, session, embedded, self._core.feeders, self._core.sources
+        )
         if embedded is not None and embedded.is_durable:
             at_exit(self._finalizer)
         self._is_view = False
@@ -326,11 +329,15 @@ async def _open(
 
 
 def _shut(
-    engine: Engine, session: ClientSession, embedded: "EmbeddedGrid | None", feeders: dict[JobState, threading.Thread]
+    engine: Engine,
+    session: ClientSession,
+    embedded: "EmbeddedGrid | None",
+    feeders: dict[JobState, threading.Thread],
+    sources: LocalSources,
 ) -> None:
     """Close a grid; called once: by `close`, by the garbage collector, or when the interpreter exits."""
     if engine.is_current:  # collected there: it can't wait for itself
-        threading.Thread(target=_shut, args=(engine, session, embedded, feeders), name="fallow-close").start()
+        threading.Thread(target=_shut, args=(engine, session, embedded, feeders, sources), name="fallow-close").start()
         return
     if not engine.is_running:
         return
@@ -344,6 +351,7 @@ def _shut(
         if embedded is not None:
             _run_briefly(engine, embedded.stop())
         engine.stop()
+        sources.close()
 
 
 def _finish_feeding(engine: Engine, session: ClientSession, feeders: dict[JobState, threading.Thread]) -> None:

@@ -26,6 +26,7 @@ from typing import Generic, TypeVar
 
 import blake3
 
+from fallow.client.watching import Watch
 from fallow.model.ids import Digest
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ _IMPORT = re.compile(
 _COMMENT = re.compile(rb"#.*")
 PACE = 20
 PACE_MOST_S = 0.001
+BACKSTOP_S = 0.02
+"""Files that are watched are looked at as seldom as this, for changes that nothing tells of."""
 
 _log = logging.getLogger("fallow")
 
@@ -72,12 +75,14 @@ class LocalSources:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stamps: dict[str, tuple[tuple[str, int, int], ...]] = {}
+        self._stamps: dict[str, object] = {}
         self._archives: dict[str, tuple[Digest, bytes]] = {}
-        self._imports: dict[Path, tuple[tuple[int, int], list[str]]] = {}
+        self._imports: dict[Path, tuple[tuple[int, ...], list[str]]] = {}
         self._told: set[str] = set()
         self._watched: list[str] = []
-        self._seen: object = None
+        self._watch = Watch()
+        self._seen: tuple[object, object] = None, None
+        self._look_again_mono = 0.0
         self._digests: dict[str, Digest] = {}
         self._version = 0
         self.version = Paced(self._look)
@@ -98,16 +103,29 @@ class LocalSources:
                 self._archives[name] = (Digest(blake3.blake3(data).hexdigest()), data)
         return {name: self._archives[name] for name in found}
 
+    def close(self) -> None:
+        """Watch the files no more. Another call may begin anew."""
+        with self._lock:
+            self._watch.close()
+
     def _look(self) -> int:
         with self._lock:
-            while (seen := self._snapshot()) != self._seen:
+            is_quiet = self._watch.is_quiet()
+            if is_quiet and time.perf_counter() < self._look_again_mono and self._at_hand() == self._seen[0]:
+                return self._version
+            if not is_quiet:
+                self._watch.watch(self._watched)
+            while (seen := (self._at_hand(), list(map(_stat, self._watched)))) != self._seen:
                 digests = {name: digest for name, (digest, _) in self._pack_all().items()}
                 self._version += digests != self._digests
                 self._digests, self._seen = digests, seen
+                self._watch.watch(self._watched)
+            self._look_again_mono = time.perf_counter() + BACKSTOP_S
             return self._version
 
-    def _snapshot(self) -> object:
-        return len(sys.modules), len(vars(sys.modules["__main__"])), list(map(_stat, self._watched))
+    def _at_hand(self) -> object:
+        """Return what is looked at each time: nothing tells of it."""
+        return len(sys.modules), len(vars(sys.modules["__main__"])), list(map(_stat, self._watch.others))
 
     def _files(self) -> dict[str, dict[str, Path]]:
         """Return, by top-level name, the files of its archive: name in the archive → path."""
@@ -305,12 +323,13 @@ def _file_of(module: ModuleType) -> str | None:
     return path if isinstance(path, str) and is_local_file(path) else None
 
 
-def _stat(path: Path | str) -> tuple[int, int]:
+def _stat(path: Path | str) -> tuple[int, ...]:
+    """Return what differs when a file was written, or is another one, whatever times it was given."""
     try:
-        status = os.stat(path)  # noqa: PTH116 -- asked of every file at every call
+        status = os.stat(path)  # noqa: PTH116 -- asked of every file
     except OSError:
-        return 0, 0  # deleted since it was imported
-    return status.st_mtime_ns, status.st_size
+        return ()  # deleted since it was imported
+    return status.st_mtime_ns, status.st_size, status.st_ctime_ns, status.st_ino
 
 
 def _pack(files: dict[str, Path]) -> bytes:

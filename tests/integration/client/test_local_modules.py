@@ -1,8 +1,12 @@
 """The user's own modules travel by themselves, and a task never runs an old copy of one that has changed."""
 
+import contextlib
+import gc
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +72,26 @@ def test_calls_share_a_job_while_nothing_changes(grid, write):
     jobs = {each._stream.job for each in futures if each._stream is not None}
     assert [each.result(60) for each in futures] == list(range(2000))
     assert len(jobs) == 1
+
+
+def test_a_grid_that_is_closed_watches_no_files(no_orphans, write):
+    def watches():
+        count = 0
+        for each in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):  # others come and go
+                count += "inotify" in os.readlink(each)
+        return count
+
+    write("robin.py", "def value():\n    return 1\n")
+    robin = importlib.import_module("robin")
+    gc.collect()  # grids of other tests
+    before = watches() if sys.platform == "linux" else 0
+    with Grid(slots=1, progress=False) as grid:
+        assert grid.submit(robin.value).result(60) == 1
+        if sys.platform != "linux":
+            pytest.skip("there is nothing to close")
+        assert watches() == before + 1
+    assert watches() == before
 
 
 def test_a_changed_project_is_built_anew_for_submits_too(grid, write, monkeypatch, tmp_path):
