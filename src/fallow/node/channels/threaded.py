@@ -19,7 +19,8 @@ from typing import Any
 from fallow.node import platform
 from fallow.node.channel import ChannelOwner
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 16
+"""At a time: for more, the C library would have the system map memory anew for each read, however little comes."""
 NOISE_BYTES = 1 << 16
 MAX_NOISES = 64
 """Noise that waits for the loop, in reads; more is dropped, oldest first."""

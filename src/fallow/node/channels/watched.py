@@ -15,7 +15,8 @@ from pathlib import Path
 from fallow.node import platform
 from fallow.node.channel import ChannelOwner
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 16
+"""At a time: for more, the C library would have the system map memory anew for each read, however little comes."""
 NOISE_BYTES = 1 << 16
 CLOSE_WAIT_S = 2.0
 
