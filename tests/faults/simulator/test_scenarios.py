@@ -13,15 +13,13 @@ from fallow.simulator.fleet import Fleet
 from fallow.simulator.scenarios import random_plan
 
 FIRST, LAST = map(int, os.environ.get("FALLOW_SCENARIOS", "0:40").split(":"))
-GROUP = 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", range(FIRST, LAST, GROUP))
-def test_random_faults(group):
-    for seed in range(group, min(group + GROUP, LAST)):
-        try:
-            report = Fleet(random_plan(seed)).run()
-        except AssertionError as error:
-            pytest.fail(f"{error}\nreplay: python -m fallow.simulator --scenario --seed {seed}")
-        assert report.makespan_s > 0
+@pytest.mark.parametrize("seed", range(FIRST, LAST))
+def test_random_faults(seed):
+    try:
+        report = Fleet(random_plan(seed)).run()
+    except AssertionError as error:
+        pytest.fail(f"{error}\nreplay: python -m fallow.simulator --scenario --seed {seed}")
+    assert report.makespan_s > 0
