@@ -5,12 +5,12 @@ Only where the hub would make nothing durable (a grid without a state folder), n
 """
 
 import contextlib
-import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from fallow.client.future import Future
+from fallow.client.mapping import map_file
 from fallow.client.result_page import ResultValues
 from fallow.model.ids import JobId
 from fallow.model.page import ResultPage, StoredPage
@@ -74,8 +74,7 @@ class DirectCalls(Protocol):
 
 
 def _map(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    mapped = map_file(path)
     with contextlib.suppress(PermissionError):  # Windows removes no file that is mapped; its slot's folder goes later
         path.unlink()
     return mapped

@@ -60,7 +60,7 @@ class EmbeddedGrid:
             HubSettings(
                 folder=folder,
                 database=None if self._state is not None else "memory",
-                memory_folder=self._quick.path / "blobs" if self._quick is not None else None,
+                memory_folder=self._quick.path if self._quick is not None else None,
                 trusts_files=True,
                 reserve_bytes=RESERVE_BYTES,
             )
@@ -76,6 +76,8 @@ class EmbeddedGrid:
             cores=self._slots,
             memory_bytes=psutil.virtual_memory().total,
             folder=folder / "node",  # kept with the state: the same node takes up its leases again
+            memory_folder=self._quick.path / "node" if self._quick is not None else None,
+            hashes_results=self._state is not None,
             shared_environments=cache_path() / "environments" if self._state is None else None,
             spool=False,
             benchmark=False,

@@ -63,6 +63,10 @@ class _Reader(ABC):
             self._error = error
             self._condition.notify_all()
 
+    def closing(self) -> None:
+        """The jobs go: what nobody has taken can't be read any more, as `on_error` will say."""
+        return
+
     def missing(self) -> list[tuple[int, int]]:
         """Return what has neither been handed out nor come."""
         with self._condition:

@@ -1,6 +1,6 @@
 """A result page on the client: decoded when first asked, then shared by all who hold part of it."""
 
-import mmap
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from fallow.client.failures import exception_of
+from fallow.client.mapping import can_map, map_file
 from fallow.model.failure import Failure
 from fallow.model.page import ResultPage, StoredPage
 from fallow.slot.pages import decode
@@ -24,7 +25,18 @@ class FilteredOut(Exception):
 class ResultValues:
     """The values and failures of one stored page."""
 
-    __slots__ = ("_data", "_failures", "_kept", "_offsets", "_plain", "_present", "_start", "_values", "page")
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_failures",
+        "_kept",
+        "_offsets",
+        "_plain",
+        "_present",
+        "_start",
+        "_values",
+        "page",
+    )
 
     def __init__(
         self, page: StoredPage, data: bytes | memoryview | Path | None, present: Present | None = None
@@ -40,6 +52,17 @@ class ResultValues:
         self._start = self.page.start
         self._plain: Sequence[Any] | None = None
         """The values, once it is known that each index has one."""
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether its values lie in a file that may go with their job: nobody has asked for them yet."""
+        return isinstance(self._data, Path)
+
+    def take_along(self) -> None:
+        """Its job goes: keep hold of its file, if one more can be held."""
+        if isinstance(self._data, Path) and can_map():
+            with contextlib.suppress(OSError, ValueError):
+                self._data = map_file(self._data)
 
     @property
     def values(self) -> Sequence[Any]:
@@ -122,8 +145,4 @@ def _without(start: int, stop: int, indices: list[int]) -> list[tuple[int, int]]
 
 
 def _decode(data: bytes | memoryview | Path) -> Sequence[Any]:
-    if not isinstance(data, Path):
-        return decode(data)
-    with data.open("rb") as file:
-        # private mapping: arrays lie in the file's pages, may be written to, and keep the mapping alive
-        return decode(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
+    return decode(map_file(data) if isinstance(data, Path) else data)

@@ -64,6 +64,11 @@ class Reader(Protocol):
     number: int
 
     def on_pages(self, pages: tuple[StoredPage, ...], blobs: dict[Digest, Path | bytes]) -> None: ...
+
+    def closing(self) -> None:
+        """The jobs of this session go, and with them their files."""
+        ...
+
     def on_error(self, error: BaseException) -> None: ...
     def missing(self) -> list[tuple[int, int]]: ...
     def credit_bytes(self) -> int: ...
@@ -211,6 +216,8 @@ class ClientSession:
     async def close(self) -> None:
         """Say goodbye: unnamed jobs are cancelled now."""
         self._closed = True
+        for reader in self._readers.values():
+            reader.closing()
         if self._link is not None:
             if self._is_up:
                 self._link.send(Goodbye())

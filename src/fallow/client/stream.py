@@ -84,6 +84,8 @@ class Stream:
         self._feed: JobFeed | None = None
         self._is_opened = self._is_ready = False
         self._missing = RangeSet([(0, WHOLE_JOB)])
+        self._large: weakref.WeakSet[ResultValues] = weakref.WeakSet()
+        """Results in files, of futures that somebody holds still."""
         self._error: BaseException | None = None
         self.is_sealed = False
         self.job: JobId = core.new_job_id()
@@ -377,7 +379,11 @@ class Stream:
     def _release_if_over(self) -> None:
         """Let the hub forget a sealed job that nobody waits for any more."""
         feed = self._feed
-        if not self._futures and feed is not None and feed.sealed is not None and not feed.released:
+        if self._futures or feed is None or feed.sealed is None or feed.released:
+            return
+        if any(values.is_in_file for values in self._large):  # the job's end would take them away
+            self._core.engine.loop.call_later(IDLE_S, self._release_if_over)
+        else:
             self._core.session.release(self.job)
 
     def _on_progress(self, progress: JobProgress) -> None:
@@ -400,6 +406,8 @@ class Stream:
         for page in stored:
             blob = page.page.blob
             values = ResultValues(page, blobs[blob] if blob is not None else page.page.data)
+            if values.is_in_file:
+                self._large.add(values)
             counts = page.counts
             for start, stop in zip(counts[::2], counts[1::2], strict=True):
                 self._missing.discard(start, stop)
@@ -417,6 +425,10 @@ class Stream:
             self._room.notify_all()
         for future in futures.values():
             future._failed(error)
+
+    def closing(self) -> None:
+        for values in self._large:
+            values.take_along()
 
     def missing(self) -> list[tuple[int, int]]:
         return self._missing.within(0, WHOLE_JOB)

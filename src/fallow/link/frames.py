@@ -30,6 +30,8 @@ class BlobOffer(msgspec.Struct, frozen=True, array_like=True, tag="bo"):
     """Count the sender's session as a holder (`grid.put`)."""
     is_spare: bool = False
     """Work goes on without it (a checkpoint): it must not take the room that is reserved for results."""
+    is_sole: bool = False
+    """The digest is a mere name: nobody else can have a blob of it, so it can go with the first job that names it."""
 
 
 class BlobWanted(msgspec.Struct, frozen=True, array_like=True, tag="bw"):
@@ -177,6 +179,8 @@ class FilesShared(msgspec.Struct, frozen=True, array_like=True, tag="fs"):
     """The proof is right. `incoming` is a folder of the hub into which the sender may put blobs before offering them."""
 
     incoming: str
+    in_place: bool = False
+    """They may be offered from where they lie instead, where the hub gives them a second name."""
 
 
 class JobCreated(msgspec.Struct, frozen=True, array_like=True, tag="jc"):

@@ -106,7 +106,7 @@ class Agent:
         self._heartbeat_s = 5.0
         self._idle_heartbeat_s = 30.0
         self._off_loop = OffLoop()
-        self._cache = BlobCache(settings.folder / "cache", settings.cache_bytes)
+        self._cache = BlobCache(settings.folder / "cache", settings.cache_bytes, settings.memory_folder)
         self._blobs = NodeBlobs(
             self._cache,
             self._off_loop,
@@ -119,7 +119,7 @@ class Agent:
             is_checkpoint=lambda digest: self._checkpoints.is_on_its_way(digest),  # noqa: PLW0108
         )
         self._outbox = Outbox(Spool(settings.folder / "spool" if settings.spool else None), self._blobs.offer)
-        self._large = LargeResults(settings.name, self._cache, self._blobs, self._outbox)
+        self._large = LargeResults(settings, self._cache, self._blobs, self._outbox)
         self._checkpoints = Checkpoints(
             self._cache,
             self._blobs,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,9 @@ class NodeBlobs:
         self._on_lost = on_lost
         self._link: Link | None = None
         self._incoming: Path | None = None
+        self._hands_out_in_place = False
+        self._sole: set[Digest] = set()
+        """Names, no digests, of results that the hub does not have yet."""
         self._fetching: dict[Digest, BlobFile | None] = {}
         self._taking: set[Digest] = set()
         self._offered: set[Digest] = set()
@@ -124,12 +128,14 @@ class NodeBlobs:
                     self._spawn(send_blob(self._link, frame.digest, path, frame.offset))
             case BlobKept():
                 self._offered.discard(frame.digest)
+                self._sole.discard(frame.digest)
                 self._on_kept(frame.digest)
                 # the hub's own file is as near, but a slot may have been told this one (equal bytes have one digest)
                 if self._incoming is not None and not (self._is_result(frame.digest) or self._is_input(frame.digest)):
                     self._cache.drop(frame.digest)
             case FilesShared():
                 self._incoming = Path(frame.incoming)
+                self._hands_out_in_place = frame.in_place
             case _:
                 return False
         return True
@@ -230,7 +236,10 @@ class NodeBlobs:
             ):  # the hub took it before the link broke, or it is lost: the answer tells
                 link.send(BlobOffer(digest, 0))
                 return
-            size = path.stat().st_size
+            size, is_sole = path.stat().st_size, digest in self._sole
+            if self._incoming is not None and self._hands_out_in_place:
+                link.send(BlobOffer(digest, size, str(path), is_spare=is_spare, is_sole=is_sole))
+                return
             if self._incoming is not None:
                 place = self._incoming / digest
                 try:
@@ -256,6 +265,13 @@ class NodeBlobs:
         digest: Digest = await self._off_loop(lambda: digest_of(path))
         self._cache.adopt(path, digest)
         return digest
+
+    def name_result(self, path: Path) -> Digest:
+        """Keep a file that was claimed from a slot under a name that no other blob has; raises OSError."""
+        name = Digest(secrets.token_hex(32))
+        self._cache.adopt(path, name)
+        self._sole.add(name)
+        return name
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

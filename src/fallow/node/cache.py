@@ -61,9 +61,13 @@ class BlobFile:
 class BlobCache:
     """Files under `folder`, named by digest."""
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, limit_bytes: int, memory_folder: Path | None = None) -> None:
+        """memory_folder: the agent's folder in memory: large results that slots have put there stay there."""
         self._folder = folder
         self._partial = folder / "partial"
+        self._memory = memory_folder
+        self._memory_cache = None if memory_folder is None else memory_folder / "cache"
+        self._in_memory: set[Digest] = set()
         self._limit_bytes = limit_bytes
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
         self._held_bytes = 0
@@ -73,6 +77,8 @@ class BlobCache:
     def open(self) -> None:
         """Find what is there from earlier."""
         self._partial.mkdir(parents=True, exist_ok=True)
+        if self._memory_cache is not None:
+            self._memory_cache.mkdir(parents=True, exist_ok=True)
         for left in self._partial.glob("claim-*"):  # by an agent that was killed
             left.unlink()
         for copy in self._folder.glob(f"*{COPYING}"):  # by an agent that was killed meanwhile
@@ -89,18 +95,21 @@ class BlobCache:
         """Return where a blob lies, None if it is not here."""
         if digest in self._sizes:
             self._sizes.move_to_end(digest)
-            return self._folder / digest
+            return self._place(digest)
         return self._elsewhere.get(digest)
 
     def has_own(self, digest: Digest) -> bool:
-        """Whether a blob lies in the cache itself, not in a file of the hub's."""
-        return digest in self._sizes
+        """Whether a blob lies in the cache itself, on its disk, not in memory or in a file of the hub's."""
+        return digest in self._sizes and digest not in self._in_memory
 
     def take_over(self, path: Path, digest: Digest) -> None:
-        """Give a file of the hub's, which is in use there, a second name in the cache. In a thread; `took_over` follows."""
+        """Give a file of the hub's, which is in use there, or one in memory, a second name in the cache. In a thread; `took_over` follows."""
         share(path, self._folder / digest)
 
     def took_over(self, digest: Digest) -> None:
+        if digest in self._in_memory:
+            platform.remove_mapped(self._place(digest))
+            self._in_memory.discard(digest)
         self._note(digest, (self._folder / digest).stat().st_size)
 
     def begin(self, digest: Digest) -> BlobFile:
@@ -121,11 +130,13 @@ class BlobCache:
         self._elsewhere.pop(digest, None)
 
     def adopt(self, path: Path, digest: Digest) -> None:
-        """Move a file that was made here into the cache."""
-        place = self._folder / digest
+        """Move a file that was made here into the cache; one in memory stays there."""
         if digest in self._sizes:
             path.unlink()
             return
+        if path.parent == self._memory_cache:
+            self._in_memory.add(digest)
+        place = self._place(digest)
         move(path, place)
         protect(place)
         self._note(digest, place.stat().st_size)
@@ -136,7 +147,9 @@ class BlobCache:
         A link is refused: it would hand out a file of the owner's.
         """
         self._claims += 1
-        place = self._partial / f"claim-{self._claims}"
+        is_in_memory = self._memory is not None and path.is_relative_to(self._memory)
+        folder = self._memory_cache if is_in_memory else None
+        place = (folder or self._partial) / f"claim-{self._claims}"
         move(path, place)
         if not stat.S_ISREG(place.lstat().st_mode):
             place.unlink()
@@ -146,7 +159,8 @@ class BlobCache:
     def drop(self, digest: Digest) -> None:
         """Delete a blob; who has mapped it keeps it."""
         if digest in self._sizes:
-            platform.remove_mapped(self._folder / digest)
+            platform.remove_mapped(self._place(digest))
+            self._in_memory.discard(digest)
             self._held_bytes -= self._sizes.pop(digest)
 
     def trim(self, is_needed: Callable[[Digest], bool]) -> None:
@@ -156,6 +170,11 @@ class BlobCache:
                 return
             if not is_needed(digest):
                 self.drop(digest)
+
+    def _place(self, digest: Digest) -> Path:
+        if self._memory_cache is not None and digest in self._in_memory:
+            return self._memory_cache / digest
+        return self._folder / digest
 
     def _note(self, digest: Digest, size: int) -> None:
         self._held_bytes += size - self._sizes.pop(digest, 0)

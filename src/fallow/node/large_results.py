@@ -1,4 +1,4 @@
-"""Results that are files, on their way from a slot to the outbox: claimed at once, hashed beside the loop, and then named in their page."""
+"""Results that are files, on their way from a slot to the outbox: claimed at once, hashed beside the loop if need be, and named in their page."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -12,14 +12,14 @@ from fallow.node.blobs import NodeBlobs
 from fallow.node.cache import BlobCache
 from fallow.node.failures import failed_page
 from fallow.node.outbox import Outbox
+from fallow.node.settings import NodeSettings
 
 
 class LargeResults:
     """Those of one node. Of what is being hashed the hub knows nothing yet: `undelivered` tells."""
 
-    def __init__(self, node: str, cache: BlobCache, blobs: NodeBlobs, outbox: Outbox) -> None:
-        """node: its name, for failures."""
-        self._node = node
+    def __init__(self, settings: NodeSettings, cache: BlobCache, blobs: NodeBlobs, outbox: Outbox) -> None:
+        self._settings = settings
         self._cache = cache
         self._blobs = blobs
         self._outbox = outbox
@@ -44,6 +44,12 @@ class LargeResults:
         self._outbox.flush()
         try:  # now: the slot's folder goes when the slot ends
             claimed = None if path is None else self._cache.claim(path)
+            if claimed is not None and not self._settings.hashes_results:
+                page = msgspec.structs.replace(page, blob=self._blobs.name_result(claimed))
+                claimed = None
+            if claimed is None and not files:
+                self._outbox.add(lease, job, page, at_once=True)
+                return
             work = self._hash(lease, job, page, claimed, [self._cache.claim(each) for each in files])
         except OSError as error:
             self._outbox.add(lease, job, self._not_stored(page, error), at_once=at_once)
@@ -56,7 +62,7 @@ class LargeResults:
         self, lease: LeaseId, job: JobId, page: ResultPage, path: Path | None, files: Sequence[Path]
     ) -> None:
         try:
-            blob = None if path is None else await self._blobs.keep_result(path)
+            blob = page.blob if path is None else await self._blobs.keep_result(path)
             digests = tuple([await self._blobs.keep_result(each) for each in files])
             page = msgspec.structs.replace(page, blob=blob, files=digests)
         except OSError as error:
@@ -65,4 +71,4 @@ class LargeResults:
 
     def _not_stored(self, page: ResultPage, error: OSError) -> ResultPage:
         message = f"its result can't be stored on the node: {error}"
-        return failed_page(page.start, page.stop, "OSError", message, self._node)
+        return failed_page(page.start, page.stop, "OSError", message, self._settings.name)

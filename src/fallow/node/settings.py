@@ -17,6 +17,12 @@ class NodeSettings:
 
     folder: Path
     """The agent's own: node id, spool, cache of blobs, results on their way. Created if it is not there."""
+    memory_folder: Path | None = None
+    """A folder in memory, to be removed by whoever made it: large results lie there while it has room, those of slots without a sandbox or
+    limits, as a control group would count them against the slot that wrote them."""
+    hashes_results: bool = True
+    """Name pages of large results by digest; else by a name that no other blob has, which takes no time: where they go to this
+    process's own hub, which forgets them at its end."""
     name: str
     """For people."""
     slots: int = os.cpu_count() or 1

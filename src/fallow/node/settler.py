@@ -110,6 +110,7 @@ class Settler:
                 partial=job is not None and job.spec.reduces,
                 node=self._node,
                 folder=slot.process.folder,
+                memory_folder=slot.process.memory_folder,
                 is_program=job is not None and job.spec.is_program,
             )
         except ValueError:

@@ -41,6 +41,9 @@ from fallow.slot.removing import remove_tree
 TAIL_BYTES = 4 * 1024
 """Output of the running task that is kept for the report of its crash."""
 
+SLOTS = "slots"
+"""Folder of the slots' own ones, in the agent's folder and in its folder in memory."""
+
 _decode_progress = msgspec.json.Decoder(tuple[float | None, str]).decode
 
 SLOT_PROGRAM = Path(fallow.slot.__file__).with_name("__main__.py")
@@ -87,6 +90,8 @@ class SlotProcess:
         self.number = number
         self.kind = kind
         self.folder = folder
+        self.memory_folder: Path | None = None
+        """Where it puts large results beside that, if it may."""
         self.is_ready = False
         self.is_dead = False
         self.is_killed = False
@@ -116,6 +121,11 @@ class SlotProcess:
         self.folder.mkdir(parents=True)
         if self._given is not None:
             self._given.open()
+        if settings.memory_folder is not None and self.kind.sandbox == "process" and self.guard is None:
+            folder = settings.memory_folder / SLOTS / self.folder.name
+            with contextlib.suppress(OSError):  # it is full
+                folder.mkdir(parents=True)
+                self.memory_folder = folder
         self._counter_path = self.folder / "counter"
         self._counter_path.write_bytes(bytes(COUNTER_BYTES))
         with self._counter_path.open("r+b") as file:
@@ -127,6 +137,7 @@ class SlotProcess:
             str(SLOT_PROGRAM),
             str(self._counter_path),
             str(self.folder),
+            "" if self.memory_folder is None else str(self.memory_folder),
             str(INLINE_BYTES),
             str(Path(cloudpickle.__file__).parent.parent),
         ]
@@ -155,7 +166,9 @@ class SlotProcess:
 
     def clear(self) -> None:
         """Remove what it leaves, after its end. Blocks."""
-        remove_tree(str(self.folder))
+        for folder in (self.folder, self.memory_folder):
+            if folder is not None:
+                remove_tree(str(folder))
         if self._given is not None:
             shutil.rmtree(self._given.folder, ignore_errors=True)
 

@@ -28,13 +28,14 @@ def read_result(
     partial: bool,
     node: str,
     folder: Path,
+    memory_folder: Path | None = None,
     is_program: bool = False,
 ) -> tuple[ResultPage, Path | None, Sequence[Path]]:
     """Build the page of results of a DONE message (fallow.slot.protocol), name the file that its bytes are in, if
     they are many, and those that its values refer to.
 
-    partial: of a fold. node: its name, for failures. folder: where the slot puts files. Raises ValueError if the message
-    makes no sense.
+    partial: of a fold. node: its name, for failures. folder: where the slot puts files. memory_folder: where it may put
+    the page's bytes instead. Raises ValueError if the message makes no sense.
     """
     start, stop = span
     elapsed_s = elapsed_ns / 1e9
@@ -60,7 +61,8 @@ def read_result(
         )
     path = None if name is None else Path(name)
     files = tuple(map(Path, names))
-    if len(files) > MAX_FILES or any(each.parent != folder for each in ((*files, path) if path is not None else files)):
+    is_within = path is None or path.parent in {folder, memory_folder}
+    if not is_within or len(files) > MAX_FILES or any(each.parent != folder for each in files):
         raise ValueError("a result outside of the slot's folder, or too many")
     data = bytes(body[at:]) or None
     page = ResultPage(start, stop, data, None, kept, tuple(failures), partial=partial, elapsed_s=elapsed_s)

@@ -19,7 +19,7 @@ from fallow.node.sandbox import Sandbox, open_sandbox
 from fallow.node.settings import NodeSettings
 from fallow.node.slot import Slot
 from fallow.node.slot_kind import SlotKind
-from fallow.node.slot_process import SlotProcess
+from fallow.node.slot_process import SLOTS, SlotProcess
 from fallow.slot.removing import remove_tree
 
 FIRST_BACKOFF_S = 0.1
@@ -70,7 +70,7 @@ class SlotPool:
         self._owner: PoolOwner
         self._off_loop = off_loop
         self.limits = LimitKeeper(settings.folder, self._over_limit)
-        self._folder = settings.folder / "slots"
+        self._folder = settings.folder / SLOTS
         self._pid_file = settings.folder / "pids"
         self._clearing: set[asyncio.Task[None]] = set()
         self._slots: dict[SlotProcess, Slot] = {}

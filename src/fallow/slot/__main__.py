@@ -4,7 +4,7 @@ The interpreter may be of another environment, where Fallow is not installed. Pi
 the package is registered from where this file lies, without putting its parent folder, and with it everything else that
 is installed there, on the import path.
 
-Arguments: counter file, folder for large results, size limit of results that go through the pipe, folder that holds the
+Arguments: counter file, folder for large results, one in memory for them (empty: none), size limit of results that go through the pipe, folder that holds the
 agent's cloudpickle (used where the interpreter has none), control pipe.
 """
 
@@ -27,7 +27,7 @@ def _register(name: str, parent: str) -> None:
 
 
 def _start(arguments: list[str]) -> None:
-    counter, results, inline_bytes, cloudpickle_home, control = arguments
+    counter, results, memory, inline_bytes, cloudpickle_home, control = arguments
     here = dirname(abspath(__file__))  # noqa: PTH100, PTH120
     _register("fallow", dirname(dirname(here)))  # noqa: PTH120
     if "FALLOW_CONFINE" in os.environ:
@@ -41,7 +41,7 @@ def _start(arguments: list[str]) -> None:
     del sys.argv[1:]
     from fallow.slot.main import run
 
-    run(counter, results, int(inline_bytes), control)
+    run(counter, results, memory, int(inline_bytes), control)
 
 
 _start(sys.argv[1:])

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, BinaryIO
 
-from fallow.slot import failures, lifeline, pages, refs, task
+from fallow.slot import failures, lifeline, pages, refs, room, task
 from fallow.slot.batch import Batch, PageFull, indices_of, ranges_of
 from fallow.slot.jobs import Page, Refs, SlotJob, read_head
 from fallow.slot.output import Output
@@ -45,8 +45,8 @@ REF_BYTES = 66
 """What the digest of a file takes in a frame beside the page."""
 
 
-def run(counter_path: str, results_folder: str, inline_bytes: int, control: str) -> None:
-    """Be a slot until the agent closes the pipe."""
+def run(counter_path: str, results_folder: str, memory_folder: str, inline_bytes: int, control: str) -> None:
+    """Be a slot until the agent closes the pipe. memory_folder: see `Slot`."""
     if control.startswith(CONTAINED):
         from fallow.slot import contained
 
@@ -58,7 +58,8 @@ def run(counter_path: str, results_folder: str, inline_bytes: int, control: str)
     faulthandler.enable(2)
     with open(counter_path, "r+b") as file:  # noqa: PTH123
         counter = memoryview(mmap.mmap(file.fileno(), COUNTER_BYTES)).cast("Q")
-    Slot(inward, outward, counter, results_folder, inline_bytes).serve(parent, lifeline.open_control(control))
+    slot = Slot(inward, outward, counter, results_folder, memory_folder, inline_bytes)
+    slot.serve(parent, lifeline.open_control(control))
     lifeline.end_group()
 
 
@@ -75,11 +76,21 @@ def _take_pipes() -> tuple[int, int]:
 class Slot:
     """The loop: read a message, do it."""
 
-    def __init__(self, inward: int, outward: int, counter: memoryview, results_folder: str, inline_bytes: int) -> None:
+    def __init__(
+        self,
+        inward: int,
+        outward: int,
+        counter: memoryview,
+        results_folder: str,
+        memory_folder: str,
+        inline_bytes: int,
+    ) -> None:
+        """memory_folder: where large results go while that has room; "": always to the results folder."""
         self._inward = inward
         self._outward = outward
         self._counter = counter
         self._results_folder = results_folder
+        self._memory_folder = memory_folder
         self._inline_bytes = inline_bytes
         self._control = -1
         self._written = 0
@@ -214,7 +225,7 @@ class Slot:
         size = pages.size_bytes(pieces)
         if size + batch.failures_bytes + REF_BYTES * len(batch.files) > self._inline_bytes and size:
             try:
-                path, pieces = self._write_file(pieces), ()
+                path, pieces = self._write_file(pieces, size), ()
             except OSError as error:
                 problem = OSError(f"a result of {size} bytes can't be stored on its node: {error}")
                 self._fail_rest(key, batch.start, stop, problem)
@@ -278,15 +289,13 @@ class Slot:
             return (), ()
         return (encode(good) if good else ()), ranges_of(good_indices)
 
-    def _write_file(self, pieces: Sequence[pages.Piece]) -> str:
+    def _write_file(self, pieces: Sequence[pages.Piece], size: int) -> str:
         self._written += 1
-        path = os.path.join(self._results_folder, f"{os.getpid()}-{self._written}")  # noqa: PTH118
-        with open(path, "wb", buffering=0) as file:  # noqa: PTH123
-            for piece in pieces:
-                view = memoryview(piece).cast("B")
-                while view.nbytes:
-                    view = view[file.write(view) :]
-        return path
+        name = f"{os.getpid()}-{self._written}"
+        if self._memory_folder and room.has_room(self._memory_folder, size):
+            with contextlib.suppress(OSError):  # somebody else was faster to fill it
+                return _write(os.path.join(self._memory_folder, name), pieces)  # noqa: PTH118
+        return _write(os.path.join(self._results_folder, name), pieces)  # noqa: PTH118
 
     # --- sending ---
 
@@ -338,6 +347,20 @@ class Slot:
 
 def _encode_json(values: Sequence[Any]) -> Sequence[pages.Piece]:
     return [pages.encode_json(values)]
+
+
+def _write(path: str, pieces: Sequence[pages.Piece]) -> str:
+    try:
+        with open(path, "wb", buffering=0) as file:  # noqa: PTH123
+            for piece in pieces:
+                view = memoryview(piece).cast("B")
+                while view.nbytes:
+                    view = view[file.write(view) :]
+    except OSError:
+        with contextlib.suppress(OSError):  # half of it would only take room
+            os.unlink(path)  # noqa: PTH108
+        raise
+    return path
 
 
 def _body(pipe: BinaryIO, length: int) -> memoryview:

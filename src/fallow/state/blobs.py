@@ -64,11 +64,6 @@ class BlobStore(Protocol):
         """Folder where other processes of this machine put files to `adopt`; made by whoever announces it."""
         ...
 
-    @property
-    def incoming_results(self) -> Path:
-        """The same for nodes, whose files lie elsewhere than those of clients."""
-        ...
-
     def path(self, digest: Digest) -> Path | None:
         """Return a local, read-only file that holds the blob; None if there is no such blob."""
         ...
@@ -151,7 +146,7 @@ class LocalBlobs:
     def __init__(self, folder: Path, *, durable: bool = True, trusting: bool = False) -> None:
         """Name the folder, made when first needed. durable: fsync what is stored, and the names of it.
 
-        trusting: files to adopt were hashed in this process, and are not hashed again.
+        trusting: files to adopt were named by this process: they are not hashed, and taken from wherever they lie.
         """
         self.is_trusting = trusting
         self._folder = folder
@@ -165,10 +160,6 @@ class LocalBlobs:
     @property
     def incoming(self) -> Path:
         return self._folder / "incoming"
-
-    @property
-    def incoming_results(self) -> Path:
-        return self.incoming
 
     def path(self, digest: Digest) -> Path | None:
         path = self._place(digest)
@@ -211,7 +202,11 @@ class LocalBlobs:
     def adopt(self, path: Path, digest: Digest) -> None:
         check_digest(digest)
         if path.parent.resolve() != self.incoming.resolve():
-            raise BadRequest(f"{path} is not in {self.incoming}")
+            if not self.is_trusting:
+                raise BadRequest(f"{path} is not in {self.incoming}")
+            if not self.has_durably(digest):
+                self.publish(digest, lambda private: _link(path, private))
+            return
         if not self.has_durably(digest):
             # Renamed first: what is checked then, in a folder of our own, can't be exchanged any more.
             self.publish(digest, lambda private: self._take(path, private), check=not self.is_trusting)
@@ -385,6 +380,13 @@ class _LocalWriter:
     def _check_current(self) -> None:
         if not self._store.is_current(self):
             raise BadRequest(f"the upload of blob {self.digest[:12]}… was taken over or has finished")
+
+
+def _link(path: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(path)
+    except OSError:  # the filesystem has no second names
+        shutil.copyfile(path, place)
 
 
 def _sync_file(path: Path) -> None:

@@ -58,10 +58,6 @@ class ObjectStoreBlobs:
     def incoming(self) -> Path:
         return self._cache.incoming
 
-    @property
-    def incoming_results(self) -> Path:
-        return self._cache.incoming
-
     def path(self, digest: Digest) -> Path | None:
         path = self._cache.path(digest)
         if path is None:

@@ -5,22 +5,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fallow.model.ids import Digest
+from fallow.slot.room import has_room
 from fallow.state.blobs import BlobWriter, LocalBlobs
-
-KEPT_FREE = 0.5
-"""Part of the memory filesystem that is left to others."""
 
 
 class QuickBlobs(LocalBlobs):
     """As `LocalBlobs`; what finds no room goes to `roomy`. Nothing of it outlives the process, so nothing is synced."""
 
-    def __init__(self, folder: Path, roomy: LocalBlobs) -> None:
-        super().__init__(folder, durable=False, trusting=roomy.is_trusting)
+    def __init__(self, memory_folder: Path, roomy: LocalBlobs) -> None:
+        """memory_folder: this grid's own; what its node has put into it stays there."""
+        super().__init__(memory_folder / "blobs", durable=False, trusting=roomy.is_trusting)
+        self._memory_folder = memory_folder
         self._roomy = roomy
-
-    @property
-    def incoming_results(self) -> Path:
-        return self._roomy.incoming  # nodes write on disk: a second name costs nothing there, a copy into memory would
 
     def keep_bytes(self, data: bytes) -> Digest:
         return super().keep_bytes(data) if self._fits(len(data)) else self._roomy.keep_bytes(data)
@@ -29,10 +25,10 @@ class QuickBlobs(LocalBlobs):
         return super().writer(digest, size) if self._fits(size) else self._roomy.writer(digest, size)
 
     def adopt(self, path: Path, digest: Digest) -> None:
-        if path.parent.resolve() == self.incoming_results.resolve():
-            self._roomy.adopt(path, digest)
-        else:
+        if path.is_relative_to(self._memory_folder) or not self.is_trusting:
             super().adopt(path, digest)
+        else:  # it lies on the disk, where a second name costs nothing
+            self._roomy.adopt(path, digest)
 
     def publish(self, digest: Digest, fill: Callable[[Path], object], *, check: bool = False) -> None:
         if self._fits(0):
@@ -76,5 +72,4 @@ class QuickBlobs(LocalBlobs):
 
     def _fits(self, size: int) -> bool:
         self._make(self._folder)
-        usage = shutil.disk_usage(self._folder)
-        return usage.free - size > usage.total * KEPT_FREE
+        return has_room(str(self._folder), size)

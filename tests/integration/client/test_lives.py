@@ -344,7 +344,7 @@ def test_temporary_folders_are_removed(tmp_path, monkeypatch):
 def test_large_values_lie_in_memory_and_what_killed_grids_left_there_is_freed(tmp_path, monkeypatch):
     monkeypatch.setattr("fallow.node.platform.MEMORY_FOLDER", tmp_path)
     monkeypatch.setattr("fallow.node.platform.MEMORY_FOLDER_BYTES", 0)
-    monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 0)
+    monkeypatch.setattr("fallow.state.quick_blobs.has_room", lambda _folder, _size: True)
     left, other = tmp_path / "fallow-grid-0", tmp_path / "another-programs"
     for folder in (left, other):
         folder.mkdir()

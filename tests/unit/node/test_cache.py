@@ -95,6 +95,28 @@ def test_a_shared_file_keeps_its_first_name(tmp_path):
     assert path.exists()
 
 
+def test_what_slots_put_into_memory_stays_there_until_a_sandbox_needs_it(tmp_path):
+    cache = BlobCache(tmp_path / "cache", 10_000, tmp_path / "memory")
+    cache.open()
+    made = tmp_path / "memory" / "slots" / "1" / "result"
+    made.parent.mkdir(parents=True)
+    for name in (Digest("a" * 64), Digest("b" * 64)):
+        made.write_bytes(b"result")
+        claimed = cache.claim(made)
+        assert claimed.is_relative_to(tmp_path / "memory")
+        cache.adopt(claimed, name)
+        assert cache.path(name).is_relative_to(tmp_path / "memory")
+        assert not cache.has_own(name)  # a sandbox is given links to the cache's disk
+    cache.take_over(cache.path("a" * 64), "a" * 64)
+    cache.took_over("a" * 64)
+    assert cache.has_own("a" * 64)
+    assert cache.path("a" * 64).is_relative_to(tmp_path / "cache")
+    assert cache.path("a" * 64).read_bytes() == b"result"
+    cache.drop("a" * 64)
+    cache.drop("b" * 64)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_a_dropped_blob_is_gone_and_not_counted(tmp_path):
     made = tmp_path / "made"
     made.write_bytes(b"x" * 1000)

@@ -24,7 +24,8 @@ def digest_of(data):
 @pytest.fixture(params=["durable", "local", "quick", "quick and full", "memory store", "folder store"])
 def blobs(request, tmp_path, monkeypatch):
     if request.param.startswith("quick"):
-        monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 2 if "full" in request.param else 0)
+        has_room = "full" not in request.param
+        monkeypatch.setattr("fallow.state.quick_blobs.has_room", lambda _folder, _size: has_room)
         return QuickBlobs(tmp_path / "quick", LocalBlobs(tmp_path / "roomy", durable=False))
     if request.param == "durable":
         return LocalBlobs(tmp_path / "local")
@@ -398,15 +399,11 @@ def test_a_url_that_names_no_store_is_refused(tmp_path):
 
 
 def test_blobs_in_memory_give_way_to_a_folder_with_room(tmp_path, monkeypatch):
-    monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 0)
-    quick = QuickBlobs(tmp_path / "quick", LocalBlobs(tmp_path / "roomy", durable=False))
+    monkeypatch.setattr("fallow.state.quick_blobs.has_room", lambda _folder, _size: True)
+    quick = QuickBlobs(tmp_path / "quick", LocalBlobs(tmp_path / "roomy", durable=False, trusting=True))
     first = quick.keep_bytes(b"first")
     assert quick.path(first).is_relative_to(tmp_path / "quick")
-    quick.incoming_results.mkdir(parents=True)
-    (quick.incoming_results / "result").write_bytes(b"result")
-    quick.adopt(quick.incoming_results / "result", result := digest_of(b"result"))
-    assert quick.path(result).is_relative_to(tmp_path / "roomy")
-    monkeypatch.setattr("fallow.state.quick_blobs.KEPT_FREE", 2)  # the filesystem fills up
+    monkeypatch.setattr("fallow.state.quick_blobs.has_room", lambda _folder, _size: False)  # it fills up
     second = quick.keep_bytes(b"second")
     quick.incoming.mkdir()
     (quick.incoming / "third").write_bytes(b"third")
@@ -418,11 +415,30 @@ def test_blobs_in_memory_give_way_to_a_folder_with_room(tmp_path, monkeypatch):
         assert quick.path(digest).is_relative_to(tmp_path / "roomy")
         assert quick.read(digest) == data
     assert quick.keep_bytes(b"first") == first
-    assert quick.local_bytes() == len(b"firstresultsecondthirdfourth") + len(b"first")
-    for digest in (first, result, second, third, fourth):
+    assert quick.local_bytes() == len(b"firstsecondthirdfourth") + len(b"first")
+    for digest in (first, second, third, fourth):
         quick.delete(digest)
         assert quick.path(digest) is None
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_files_of_this_process_are_taken_where_they_lie_and_keep_their_names(tmp_path, monkeypatch):
+    monkeypatch.setattr("fallow.state.quick_blobs.has_room", lambda _folder, _size: True)
+    quick = QuickBlobs(tmp_path / "quick", LocalBlobs(tmp_path / "roomy", durable=False, trusting=True))
+    for place in ("quick", "roomy"):
+        path = tmp_path / place / "node" / "file"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(place.encode())
+        name = digest_of(place.encode())
+        for _ in range(2):  # again after a broken link
+            quick.adopt(path, name)
+        assert quick.path(name).is_relative_to(tmp_path / place)
+        assert quick.path(name).stat().st_ino == path.stat().st_ino  # no copy
+        quick.delete(name)
+        assert path.read_bytes() == place.encode()
+    doubting = QuickBlobs(tmp_path / "other", LocalBlobs(tmp_path / "roomy", durable=False))
+    with pytest.raises(BadRequest, match="is not in"):
+        doubting.adopt(path, name)
 
 
 def test_a_blob_that_is_set_aside_is_still_there(tmp_path):

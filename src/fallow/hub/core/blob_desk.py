@@ -47,6 +47,7 @@ class BlobDesk:
         self._on_held = on_held
         self._writers: dict[Digest, BlobWriter] = {}
         self._held: set[Digest] = set()
+        self._sole: set[Digest] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.shares_files = False
         self.is_closed = False
@@ -71,9 +72,8 @@ class BlobDesk:
             case SharesFiles():
                 if hmac.compare_digest(frame.proof.encode(), self._house.proof.encode()):
                     self.shares_files = True
-                    blobs = self._house.blobs
-                    incoming = blobs.incoming if self._is_submitting else blobs.incoming_results
-                    self._link.send(FilesShared(str(incoming)))
+                    in_place = self._house.takes_in_place and not self._is_submitting
+                    self._link.send(FilesShared(str(self._house.blobs.incoming), in_place))
             case _:
                 return False
         return True
@@ -99,6 +99,8 @@ class BlobDesk:
         """is_kept: what the store has answered; None to ask it, as it is local."""
         if offer.hold:
             self._held.add(offer.digest)
+        if offer.is_sole:
+            self._sole.add(offer.digest)
         try:
             if self._house.blobs.size(offer.digest) is not None if is_kept is None else is_kept:
                 self._kept(offer.digest)
@@ -176,7 +178,10 @@ class BlobDesk:
         self._kept(digest)
 
     def _kept(self, digest: Digest) -> None:
-        self._house.confirmed(digest)
+        if digest in self._sole:  # nobody else waits to name it
+            self._sole.discard(digest)
+        else:
+            self._house.confirmed(digest)
         if digest in self._held:
             self._held.discard(digest)
             self._on_held(digest)
@@ -208,6 +213,7 @@ class BlobDesk:
     def _refuse(self, digest: Digest, error: Exception) -> None:
         code = error.code if isinstance(error, FallowError) else HubFull.code
         self._held.discard(digest)
+        self._sole.discard(digest)
         self._link.send(BlobMissing(digest, str(error), code))
         self._link.send(Refused(code, f"blob {digest[:12]}…: {error}"))
 

@@ -42,6 +42,8 @@ class BlobHouse:
         self.blobs = blobs
         self.is_local = isinstance(blobs, LocalBlobs)
         """Whether the store answers at once; one far away is asked beside the loop."""
+        self.takes_in_place = isinstance(blobs, LocalBlobs) and blobs.is_trusting
+        """Whether it takes files of this process's node from wherever they lie."""
         self.proof = secrets.token_urlsafe(32)
         self._state = state
         self._journal = journal
@@ -64,8 +66,7 @@ class BlobHouse:
         return str(self._probe)
 
     def open(self) -> None:
-        for folder in (self.blobs.incoming, self.blobs.incoming_results):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.blobs.incoming.mkdir(parents=True, exist_ok=True)
         for stale in self._probe.parent.glob("probe-*"):
             stale.unlink(missing_ok=True)
         self._probe.touch(mode=0o600)

@@ -156,6 +156,8 @@ class NodeShell:
                 raise BadRequest(f"a result page over [{page.start}, {page.stop})")
         if hub.scheduler.has_job(done.job):
             hub.carry_out(hub.scheduler.on_results(self.node, done.lease, done.job, done.pages, hub.now()))
+        elif blobs := [digest for page in done.pages for digest in page.blobs]:
+            hub.house.sweep(blobs)  # it was deleted meanwhile, and can't take them with it any more
         number = done.number
         hub.journal.after_commit(lambda: self._acknowledge(number), is_urgent=False)
 

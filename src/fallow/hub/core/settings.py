@@ -15,9 +15,10 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
     object_store: str | None = None
     """URL of an S3-compatible store for blobs, with files in `folder` as its cache; None: files in `folder` alone."""
     memory_folder: Path | None = None
-    """Folder in memory for blobs, as long as it has room; for a hub that keeps nothing beyond its process."""
+    """Folder in memory, for blobs as long as it has room; for a hub that keeps nothing beyond its process."""
     trusts_files: bool = False
-    """Whether files that peers on this computer hand over have the digests that they say: the peers are this very process."""
+    """Whether files that peers on this computer hand over are named as they say, and may be taken from wherever they lie: the peers
+    are this very process."""
     admin_secret: str | None = None
     """Admin token to use at first start instead of a new one."""
     join_secret: str | None = None
