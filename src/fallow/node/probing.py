@@ -153,7 +153,7 @@ class _Proof:
         else:
             self._tell(f"a task in it could read the agent's files: {told!r:.500}")
 
-    def slot_gave(self, process: SlotProcess, number: int, at: int) -> None:
+    def slot_gave(self, process: SlotProcess, number: int, at: int, cut: int) -> None:
         pass
 
     def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, bytes]]) -> None:

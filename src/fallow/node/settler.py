@@ -141,10 +141,11 @@ class Settler:
             self._inputs.trim(self._queue.held(), self._pool)
         self._tell_if_settled()
 
-    def slot_gave(self, slot: Slot, number: int, at: int) -> None:
-        """Put back what a slot has not begun: it was asked to give it up, as its batch overstays."""
+    def slot_gave(self, slot: Slot, number: int, at: int, cut: int) -> None:
+        """Put back what a slot has not begun: it was asked to give it up, as its batch overstays. cut: which time of several."""
         for batch in list(slot.batches):
-            if number < batch.number <= slot.cut_to:
+            is_direct_unbegun = batch.is_direct and batch.number == number and at != batch.stop
+            if number < batch.number <= min(cut, slot.cut_to) or is_direct_unbegun:
                 slot.batches.remove(batch)
                 self._lose(batch)
                 self._queue.requeue(batch.lease, batch.start, batch.stop)

@@ -59,8 +59,10 @@ class SlotOwner(Protocol):
         self, slot: "SlotProcess", key: int, numbers: tuple[int, int, int, int], body: memoryview
     ) -> None: ...
 
-    def slot_gave(self, slot: "SlotProcess", number: int, at: int) -> None:
-        """Answer to `cut`: run `number`, the last that has begun, ends at index `at`; what was sent later is dropped."""
+    def slot_gave(self, slot: "SlotProcess", number: int, at: int, cut: int) -> None:
+        """Answer to `cut`: run `number`, the last that has begun, ends at index `at`; what was sent later, up to run `cut`, is
+        dropped.
+        """
         ...
 
     def slot_printed(self, slot: "SlotProcess", entries: Sequence[tuple[int, bytes]]) -> None: ...
@@ -277,7 +279,7 @@ class SlotProcess:
             elif kind == PRINTED:
                 self._printed(body)
             elif kind == GAVE:
-                self._owner.slot_gave(self, a, b)
+                self._owner.slot_gave(self, a, b, c)
             elif kind in {SAVED, PROGRESS}:
                 self._told(kind, a, bytes(body))
             else:

@@ -37,7 +37,7 @@ class PoolOwner(Protocol):
 
     def slot_done(self, slot: Slot, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None: ...
 
-    def slot_gave(self, slot: Slot, number: int, at: int) -> None: ...
+    def slot_gave(self, slot: Slot, number: int, at: int, cut: int) -> None: ...
 
     def slot_printed(self, slot: Slot, entries: Sequence[tuple[int, bytes]]) -> None: ...
 
@@ -255,8 +255,8 @@ class SlotPool:
     def slot_done(self, process: SlotProcess, key: int, numbers: tuple[int, int, int, int], body: memoryview) -> None:
         self._owner.slot_done(self._slots[process], key, numbers, body)
 
-    def slot_gave(self, process: SlotProcess, number: int, at: int) -> None:
-        self._owner.slot_gave(self._slots[process], number, at)
+    def slot_gave(self, process: SlotProcess, number: int, at: int, cut: int) -> None:
+        self._owner.slot_gave(self._slots[process], number, at, cut)
 
     def slot_printed(self, process: SlotProcess, entries: Sequence[tuple[int, bytes]]) -> None:
         self._owner.slot_printed(self._slots[process], entries)

@@ -301,7 +301,7 @@ class Slot:
 
     def _cut(self, number: int) -> None:
         """Give back what has not begun. Called in the lifeline's thread, which must not wait for what tasks do."""
-        self._send(GAVE, 0, (*self._turn.cut(number), 0, 0))
+        self._send(GAVE, 0, (*self._turn.cut(number), number, 0))
         threading.Thread(target=self._send_early, name="fallow-early", daemon=True).start()
 
     def _send_early(self) -> None:

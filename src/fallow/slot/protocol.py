@@ -24,8 +24,8 @@ Slot to agent, on the slot's first fd 1:
             …]]`, then the pickled exceptions, then
             the result page if it has no path. c = length of the JSON, 0 for none: bytes, all kept, no failures
     PRINTED output of tasks: body = (i64 index, u32 length, UTF-8 text), repeated
-    GAVE    answer to CUT: of run number a, the last that has begun, the tasks from index b on are given back (none, if
-            that is its end), and the later runs, up to the CUT's number, whole. No DONE names them; the DONE of the
+    GAVE    answer to CUT c: of run number a, the last that has begun, the tasks from index b on are given back (none, if
+            that is its end), and the later runs, up to number c, whole. No DONE names them; the DONE of the
             tasks before b may come before this
     SAVED   task a left a checkpoint: body = path of the file, in the slot's folder; the agent takes it away
     PROGRESS of task a: body = JSON `[fraction or null, message]`

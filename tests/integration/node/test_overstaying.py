@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from fallow.node import enforcer
+
 pytestmark = pytest.mark.slow
 OVER_ALL_CHANNELS = True
 
@@ -86,3 +88,31 @@ async def test_results_do_not_wait_for_a_slow_task_behind_them(hub, tmp_path, ki
     assert set(hub.failures(spec)) == failed
     expected = [x for x in range(2000) if x not in failed and (kind != "filter" or x % 3)]
     assert hub.values(spec) == {x: x for x in expected}
+
+
+async def test_an_answer_to_an_earlier_request_gives_back_nothing_that_was_sent_since(hub, tmp_path, monkeypatch):
+    gate, started = tmp_path / "gate", tmp_path / "started"
+
+    def work(x):
+        if x == 700:
+            started.touch()
+            while not gate.exists():
+                time.sleep(0.01)
+        return x
+
+    monkeypatch.setattr(enforcer, "OVERSTAY_S", 3600.0)
+    spec = hub.job(["map"], [work], range(2000))
+    async with hub.node(slots=1, cores=1):
+        await hub.slots_ready()
+        hub.grant(spec, 0, 2000)
+        (slot,) = hub.agent._dispatcher.pool
+        await hub.until(lambda: started.exists() and len(slot.batches) == 2, lambda: slot.batches)
+        head, behind = slot.batches
+        slot.cut()
+        hub.agent._dispatcher._settler.slot_gave(slot, head.number, head.stop, head.number)
+        assert list(slot.batches) == [head, behind]
+        await hub.until(lambda: behind not in slot.batches, lambda: slot.batches)
+        gate.touch()
+        await hub.finish(spec, 2000)
+    assert not hub.failures(spec)
+    assert hub.values(spec) == {x: x for x in range(2000)}
