@@ -230,6 +230,9 @@ class NodeBlobs:
 
     async def _hand_over(self, digest: Digest, link: Link) -> None:
         path, is_spare = self._cache.path(digest), not self._is_result(digest)
+        if is_spare and not self._is_checkpoint(digest):
+            self._offered.discard(digest)  # its task has ended since
+            return
         try:
             if (
                 path is None or not path.exists()

@@ -235,3 +235,14 @@ async def test_a_checkpoint_is_fetched_once_for_tasks_that_are_tried_again_here(
         await hub.finish(spec, 1)
     assert hub.values(spec) == {0: "state"}
     assert len([frame for frame in hub.all(BlobWanted) if frame.digest == digest]) <= 2
+
+
+async def test_the_checkpoint_of_a_task_that_has_ended_since_is_not_offered(hub):
+    spec = hub.job(["map"], [abs], [0])
+    async with hub.node() as agent:
+        checkpoints = agent._checkpoints
+        checkpoints._newest[spec.id, 0] = 1
+        checkpoints._offer(Checkpoint(1, spec.id, 0, "e" * 64))
+        checkpoints.ended(spec.id, 0, 1)  # its result came in the same turn of the loop
+        await hub.run(spec, 1)
+    assert hub.all(BlobOffer) == []  # of a file that is gone
