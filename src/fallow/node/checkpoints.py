@@ -144,7 +144,8 @@ class Checkpoints:
             digest = await self._blobs.keep_result(path)
         except OSError as error:
             _log.warning("a checkpoint can't be kept", job=job, index=index, error=str(error))
-            self._newest.pop((job, index), None)
+            if self._newest.get((job, index)) == number:
+                del self._newest[job, index]
             with contextlib.suppress(OSError):
                 path.unlink()
             return

@@ -158,6 +158,27 @@ async def test_while_one_is_on_its_way_only_the_latest_of_the_others_follows(hub
         await hub.finish(spec, 1)
 
 
+async def test_one_that_can_not_be_kept_does_not_take_a_later_one_along(hub, tmp_path):
+    spec = hub.job(["map"], [stepping(tmp_path / "gate")], [0])
+    async with hub.node():
+        lease = hub.grant(spec, 0, 1)
+        await hub.until(lambda: hub.agent._dispatcher.running())
+        partial = hub.folder / "node" / "cache" / "partial"
+        for text in ("lost", "later"):
+            folder = tmp_path / text
+            folder.mkdir()
+            (folder / "state").write_text(text)
+            pack(str(folder), look(str(folder)), str(tmp_path / f"{text}.tar"))
+            hub.agent._checkpoints.saved(lease, spec.id, 0, tmp_path / f"{text}.tar")
+            if text == "lost":  # before it is hashed
+                (claimed,) = partial.glob("claim-*")
+                claimed.unlink()
+        await hub.until(lambda: hub.all(Checkpoint))
+        assert states(hub, hub.all(Checkpoint)) == ["later"]
+        (tmp_path / "gate-end").touch()
+        await hub.finish(spec, 1)
+
+
 async def test_after_a_broken_link_it_is_offered_and_told_again(hub, tmp_path):
     spec = hub.job(["map"], [stepping(tmp_path / "gate")], [0])
     async with hub.node():
