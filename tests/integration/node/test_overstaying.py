@@ -11,9 +11,9 @@ pytestmark = pytest.mark.slow
 OVER_ALL_CHANNELS = True
 
 
-@pytest.mark.parametrize("kind", ["pages", "counting", "filter", "calls", "reduce"])
-async def test_tasks_that_wait_behind_a_slow_one_go_to_another_slot(hub, tmp_path, kind):
-    gate, started = tmp_path / "gate", tmp_path / "started"
+def slow_at_700(folder):
+    """Return a function that returns its argument, for 700 only once a file is there; the file that says it is at 700, and that file."""
+    gate, started = folder / "gate", folder / "started"
 
     def work(x):
         if x == 700:
@@ -22,6 +22,12 @@ async def test_tasks_that_wait_behind_a_slow_one_go_to_another_slot(hub, tmp_pat
                 time.sleep(0.01)
         return x
 
+    return work, started, gate
+
+
+@pytest.mark.parametrize("kind", ["pages", "counting", "filter", "calls", "reduce"])
+async def test_tasks_that_wait_behind_a_slow_one_go_to_another_slot(hub, tmp_path, kind):
+    work, started, gate = slow_at_700(tmp_path)
     match kind:
         case "pages":
             spec = hub.job(["map"], [work], range(2000))
@@ -91,15 +97,7 @@ async def test_results_do_not_wait_for_a_slow_task_behind_them(hub, tmp_path, ki
 
 
 async def test_an_answer_to_an_earlier_request_gives_back_nothing_that_was_sent_since(hub, tmp_path, monkeypatch):
-    gate, started = tmp_path / "gate", tmp_path / "started"
-
-    def work(x):
-        if x == 700:
-            started.touch()
-            while not gate.exists():
-                time.sleep(0.01)
-        return x
-
+    work, started, gate = slow_at_700(tmp_path)
     monkeypatch.setattr(enforcer, "OVERSTAY_S", 3600.0)
     spec = hub.job(["map"], [work], range(2000))
     async with hub.node(slots=1, cores=1):
